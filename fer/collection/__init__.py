@@ -1,0 +1,1 @@
+"""KEEP and REVIEW: what visitors left, and what operators decided about it."""

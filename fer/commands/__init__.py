@@ -1,0 +1,1 @@
+"""The sub-commands of `fer`, one module for each room."""

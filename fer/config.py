@@ -1,0 +1,109 @@
+"""Settings: environment variables `FER_*` or a `.env` file. There is no global instance."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+CollectMode = Literal["opt-out", "opt-in", "off"]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server bound to `host` can be reached from this machine only."""
+    if host.casefold() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class Settings(BaseSettings):
+    """Everything that an administrator can set; `fer settings` prints it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FER_",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        protected_namespaces=(),
+    )
+
+    host: str = Field("127.0.0.1", description="Address the page is served on.")
+    port: int = Field(7860, ge=0, le=65535, description="Port the page is served on.")
+    root_path: str = Field("", description="Sub-path behind a reverse proxy, such as /fer.")
+    trusted_proxies: str = Field(
+        "", description="Addresses or networks, by comma, whose X-Forwarded-For counts."
+    )
+    data_dir: Path = Field(Path("collected_data"), description="Where samples are kept.")
+    models_dir: Path = Field(Path("models"), description="Where model versions live.")
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL; unset: SQLite at <data_dir>/fer.db."
+    )
+
+    max_image_mb: float = Field(10.0, gt=0, description="Largest picture, in megabytes.")
+    max_image_megapixels: float = Field(40.0, gt=0, description="Largest picture, in megapixels.")
+    min_image_px: int = Field(32, ge=1, description="Shortest side a picture must have, in pixels.")
+    max_faces: int = Field(20, ge=1, description="Most faces read in one picture.")
+    abstain: float = Field(
+        0.40, ge=0, le=1, description="Below this confidence the page says it is not sure."
+    )
+    threads: int = Field(2, ge=1, le=64, description="Pictures classified at the same time.")
+
+    collect: CollectMode | None = Field(
+        None,
+        description="opt-out, opt-in or off; unset: opt-out on a loopback address, else opt-in.",
+    )
+    retention_days: int = Field(30, ge=1, description="Days an undecided sample is kept.")
+    retention_reviewed_days: int = Field(365, ge=1, description="Days a decided sample is kept.")
+    max_collected_mb: float = Field(
+        10_000.0, gt=0, description="Size of the data folder at which saving stops, in megabytes."
+    )
+
+    audit_share: float = Field(
+        0.20, ge=0, le=0.9, description="Share of visitors' sessions set aside for blind audit."
+    )
+    second_opinion: float = Field(
+        0.0, ge=0, le=1, description="Share of decided samples shown to another operator, blind."
+    )
+
+    retrain_schedule: str = Field(
+        "0 3 * * *", description="Cron expression for retraining beside the page, or off."
+    )
+    gate_tolerance: float = Field(
+        0.01, ge=0, le=0.5, description="Loss of accuracy on the base hold-out that is tolerated."
+    )
+    base_data: Path | None = Field(
+        None, description="Original training data, to rehearse on real pictures when retraining."
+    )
+
+    log_format: Literal["text", "json"] = Field("text", description="Form of the log lines.")
+    metrics_token: str | None = Field(
+        None, description="Bearer token for /metrics from elsewhere than loopback."
+    )
+
+    @field_validator("root_path")
+    @classmethod
+    def _root_path(cls, value: str) -> str:
+        value = value.rstrip("/")
+        if value and not value.startswith("/"):
+            raise ValueError("must begin with /")
+        return value
+
+    @property
+    def effective_collect(self) -> CollectMode:
+        """`collect`, or its default for the address that the page is bound to."""
+        if self.collect is not None:
+            return self.collect
+        return "opt-out" if is_loopback(self.host) else "opt-in"
+
+    @property
+    def effective_database_url(self) -> str:
+        """`database_url`, or SQLite in the data folder."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'fer.db').absolute()}"

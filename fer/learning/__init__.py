@@ -1,0 +1,1 @@
+"""LEARN: data sets, architectures, training, evaluation, retraining."""

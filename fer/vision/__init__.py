@@ -1,0 +1,1 @@
+"""SEE: image bytes to faces to expressions."""
