@@ -1,0 +1,367 @@
+"""Fit one network to faces: head first, then fine-tuning, with checkpoints that resume.
+
+Keras and NumPy only, so that it runs under `KERAS_BACKEND=jax` or `torch` as it stands.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from fer.errors import TrainingError
+from fer.learning.architectures import Network, build_core, head_layers
+from fer.learning.augmentation import Augmentation, RandomFace
+from fer.learning.datasets import Crops, FaceArrays
+from fer.learning.recipe import Recipe
+
+Floats = npt.NDArray[np.float32]
+
+#: Everything that a stopped training needs, replaced as one file after each epoch.
+STATE_FILE = "state.npz"
+
+
+def soft_targets(
+    labels: npt.NDArray[np.int64], classes: int, recipe: Recipe, votes: Floats | None = None
+) -> Floats:
+    """Targets (n, classes) that sum to 1: smoothed labels mixed with votes where there are any.
+
+    Args:
+        labels: positions in the label set, (n,).
+        votes: probabilities (n, classes), a row of zeros for a picture without votes.
+    """
+    one_hot = np.eye(classes, dtype=np.float32)[labels]
+    smooth = one_hot * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
+    if votes is None:
+        return smooth.astype(np.float32)
+    weight = np.where(votes.sum(axis=1, keepdims=True) > 0, recipe.vote_weight, 0.0)
+    return ((1 - weight) * smooth + weight * votes).astype(np.float32)
+
+
+def class_weights(targets: Floats, mode: str) -> Floats:
+    """Weight of each class, (classes,), averaging 1 over the faces: `none`, `sqrt`, `balanced`."""
+    share = targets.mean(axis=0)
+    power = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[mode]
+    weights = np.where(share > 0, np.maximum(share, 1e-6) ** -power, 0.0)
+    return np.asarray(weights / (weights * share).sum(), np.float32)
+
+
+class FaceBatches(keras.utils.PyDataset):
+    """Shuffled batches of crops, targets and weights, mixed up if the recipe says so.
+
+    The order of an epoch depends on the seed and the epoch alone, so that a resumed training sees
+    what an unbroken one would have seen.
+    """
+
+    def __init__(
+        self, crops: Crops, targets: Floats, weights: Floats, recipe: Recipe, epoch: int = 0
+    ) -> None:
+        super().__init__(workers=1)
+        self.crops, self.targets, self.recipe = crops, targets, recipe
+        self.face_weights = targets @ weights
+        self.epoch = epoch
+        self._shuffle()
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.crops) / self.recipe.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[npt.NDArray[Any], Floats, Floats]:
+        size = self.recipe.batch_size
+        rows = self.order[index * size : (index + 1) * size]
+        x, y, w = self.crops[rows], self.targets[rows], self.face_weights[rows]
+        if self.recipe.mixup and len(rows) > 1:
+            rng = np.random.default_rng((self.recipe.seed, self.epoch, index))
+            share = rng.beta(self.recipe.mixup, self.recipe.mixup, size=len(rows))
+            share = np.maximum(share, 1 - share).astype(np.float32)
+            other = rng.permutation(len(rows))
+            s = share[:, None, None, None]
+            x = s * x.astype(np.float32) + (1 - s) * x[other].astype(np.float32)
+            y = share[:, None] * y + (1 - share[:, None]) * y[other]
+            w = share * w + (1 - share) * w[other]
+        # One type whether mixed or not: another one would build a second training graph.
+        return x.astype(np.float32), y, w
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+        self._shuffle()
+
+    def _shuffle(self) -> None:
+        rng = np.random.default_rng((self.recipe.seed, self.epoch))
+        self.order = rng.permutation(len(self.crops))
+
+
+class AveragedAdamW(keras.optimizers.AdamW):
+    """AdamW that keeps a running average of the weights without ever training on it."""
+
+    def finalize_variable_values(self, var_list: Any) -> None:
+        """Do nothing: `fit` calls this after each epoch, and would replace the weights."""
+
+    def put_averages(self, variables: Any) -> None:
+        """Put the averages in the place of the weights."""
+        super().finalize_variable_values(variables)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Epochs that belong together.
+
+    Attributes:
+        name: `head` or `fine-tune`.
+        epochs: how many.
+        size: image size of each of them, by epoch.
+    """
+
+    name: str
+    epochs: int
+    size: Callable[[int], int]
+
+
+def stages(recipe: Recipe) -> list[Stage]:
+    """The stages that a recipe asks for, in order."""
+    early = recipe.early_size or recipe.image_size
+    found = []
+    if recipe.head_epochs:
+        found.append(Stage("head", recipe.head_epochs, lambda epoch: early))
+    if recipe.epochs and recipe.unfreeze != 0:
+        found.append(
+            Stage(
+                "fine-tune",
+                recipe.epochs,
+                lambda epoch: early if epoch < recipe.early_epochs else recipe.image_size,
+            )
+        )
+    if not found:
+        raise TrainingError("Nothing to train: there are no epochs.")
+    return found
+
+
+#: Scores validation logits (n, classes): figures by name; "score" is what is selected on.
+Scorer = Callable[[Floats], dict[str, float]]
+
+
+@dataclass
+class Progress:
+    """Where a training stands; saved after each epoch."""
+
+    stage: int = 0
+    epoch: int = 0
+    best: float = -math.inf
+    best_epoch: int = 0
+    history: list[dict[str, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        self.history = self.history or []
+
+
+class Trainer:
+    """Trains one network in one run folder.
+
+    Args:
+        network, recipe: what and how.
+        folder: the run folder; a state found in it is gone on from.
+        weights: weights of the backbone to start from, as `build_core` takes them.
+        start: weights of the whole core to start from instead (a Keras weights file).
+        say: called with a line of text now and then.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        recipe: Recipe,
+        folder: Path,
+        weights: str | Path | None = None,
+        start: Path | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.network, self.recipe, self.folder, self.say = network, recipe, folder, say
+        keras.utils.set_random_seed(recipe.seed)
+        state = folder / STATE_FILE
+        resumed = state.is_file()
+        self.core = build_core(network, None if resumed or start else weights)
+        if start is not None and not resumed:
+            self.core.load_weights(start)
+        # Keras' MobileNets average batch moments over a thousand steps, more than an epoch of a
+        # small data set has.
+        for layer in self.core.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = min(layer.momentum, 0.99)
+        names = ("flip", "rotation", "shift", "zoom", "stretch", "brightness", "contrast")
+        names += ("blur", "noise", "erase")
+        augmentation = Augmentation(**{name: getattr(recipe, name) for name in names})
+        self.vary = RandomFace(augmentation, network.image_size, network.grey, recipe.seed)
+        inputs = keras.Input((network.crop_size, network.crop_size, 3), dtype="float32")
+        self._inputs = inputs
+        self.progress = Progress()
+        self._saved = dict(np.load(state)) if resumed else {}
+        if resumed:
+            self.progress = Progress(**json.loads(str(self._saved["progress"])))
+            self._load("core", self.core.weights)
+            self.say(
+                f"Going on from {folder}: stage {self.progress.stage + 1}, "
+                f"{self.progress.epoch} epochs of it done."
+            )
+
+    def fit(
+        self, train: FaceArrays, targets: Floats, validation: FaceArrays, score: Scorer
+    ) -> None:
+        """Train to the end; the core then holds the weights with the best validation score."""
+        plan = stages(self.recipe)
+        weights = class_weights(targets, self.recipe.class_weights)
+        while self.progress.stage < len(plan):
+            self._fit_stage(plan[self.progress.stage], train, targets, weights, validation, score)
+            self.progress.stage += 1
+            self.progress.epoch = 0
+            self._saved = {}
+        best = self.folder / "best.weights.h5"
+        if best.is_file():
+            self.core.load_weights(best)
+
+    def _fit_stage(
+        self,
+        stage: Stage,
+        train: FaceArrays,
+        targets: Floats,
+        weights: Floats,
+        validation: FaceArrays,
+        score: Scorer,
+    ) -> None:
+        self._set_trainable(stage.name)
+        batches = FaceBatches(train.crops, targets, weights, self.recipe, self.progress.epoch)
+        optimizer = self._optimizer(stage, len(batches))
+        optimizer.build(self.core.trainable_variables)
+        self._load("optimizer", optimizer.variables)
+        model: keras.Model | None = None
+        size = 0
+        waited = 0
+        for epoch in range(self.progress.epoch, stage.epochs):
+            if stage.size(epoch) != size:
+                size = stage.size(epoch)
+                model = self._training_model(size, optimizer)
+            assert model is not None  # noqa: S101 - the first epoch always has a size
+            started = time.monotonic()
+            batches.epoch = epoch
+            batches._shuffle()
+            fitted = model.fit(
+                batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=2
+            )
+            figures = {name: float(values[-1]) for name, values in fitted.history.items()}
+            figures |= self._validate(optimizer, validation, score, size)
+            seconds = time.monotonic() - started
+            row = {"stage": stage.name, "epoch": epoch + 1, "size": size, "seconds": seconds}
+            row["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+            assert self.progress.history is not None  # noqa: S101 - made in __post_init__
+            self.progress.history.append(row | figures)
+            text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            self.say(f"{stage.name} {epoch + 1}/{stage.epochs}, {size} px, {seconds:.0f} s: {text}")
+            waited = waited + 1 if figures["score"] < self.progress.best else 0
+            self.progress.epoch = epoch + 1
+            self._save(optimizer)
+            if self.recipe.schedule == "plateau" and waited and waited % 3 == 0:
+                optimizer.learning_rate.assign(optimizer.learning_rate * 0.3)
+            if self.recipe.patience and waited >= self.recipe.patience:
+                self.say(f"No better validation for {waited} epochs: stopping here.")
+                break
+
+    def _set_trainable(self, stage: str) -> None:
+        if stage == "head":
+            chosen = head_layers(self.core)
+        elif self.recipe.unfreeze < 0:
+            chosen = list(self.core.layers)
+        else:
+            chosen = [layer for layer in self.core.layers if layer.weights]
+            chosen = chosen[-self.recipe.unfreeze :]
+        for layer in self.core.layers:
+            layer.trainable = layer in chosen
+
+    def _optimizer(self, stage: Stage, steps: int) -> keras.optimizers.Optimizer:
+        recipe = self.recipe
+        rate: Any = recipe.head_learning_rate
+        if stage.name != "head":
+            rate = recipe.learning_rate
+            if recipe.schedule == "cosine":
+                total = steps * stage.epochs
+                rising = max(1, round(total * recipe.warmup))
+                rate = keras.optimizers.schedules.CosineDecay(
+                    recipe.learning_rate * 0.05,
+                    max(1, total - rising),
+                    alpha=0.01,
+                    warmup_target=recipe.learning_rate,
+                    warmup_steps=rising,
+                )
+        average = recipe.average if stage.name != "head" else 0.0
+        optimizer = AveragedAdamW(
+            rate,
+            weight_decay=recipe.weight_decay,
+            use_ema=bool(average),
+            ema_momentum=average or None,
+            global_clipnorm=5.0,
+        )
+        optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+        return optimizer
+
+    def _training_model(self, size: int, optimizer: Any) -> keras.Model:
+        self.vary.size = size
+        model = keras.Model(self._inputs, self.core(self.vary(self._inputs)))
+        backend = keras.backend.backend()
+        model.compile(
+            optimizer=optimizer,
+            loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+            # XLA makes depthwise convolutions six times slower on a CPU.
+            jit_compile=False if backend == "tensorflow" else "auto",
+        )
+        return model
+
+    def _validate(
+        self, optimizer: Any, validation: FaceArrays, score: Scorer, size: int
+    ) -> dict[str, float]:
+        """Score the averaged weights, keep them if they are the best, put the others back."""
+        current = self.core.get_weights()
+        if optimizer.use_ema:
+            optimizer.put_averages(self.core.trainable_variables)
+        logits = []
+        for start in range(0, len(validation), 256):
+            pixels = self.vary(validation.crops[start : start + 256], training=False)
+            logits.append(keras.ops.convert_to_numpy(self.core(pixels, training=False)))
+        figures = score(np.concatenate(logits))
+        # A smaller early size is only a way there: its scores are not those of the final graph.
+        if size == self.network.image_size and figures["score"] >= self.progress.best:
+            self.progress.best = figures["score"]
+            self.progress.best_epoch = len(self.progress.history or []) + 1
+            self._replace("best.weights.h5", lambda path: self.core.save_weights(path))
+        self.core.set_weights(current)
+        return figures
+
+    def _save(self, optimizer: Any) -> None:
+        arrays: dict[str, Any] = {"progress": json.dumps(self.progress.__dict__)}
+        for kind, variables in (("core", self.core.weights), ("optimizer", optimizer.variables)):
+            for index, variable in enumerate(variables):
+                arrays[f"{kind}_{index}"] = keras.ops.convert_to_numpy(variable)
+        self._replace(STATE_FILE, lambda path: np.savez(path, **arrays))
+        text = json.dumps(self.progress.history, indent=1)
+        self._replace("history.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+    def _replace(self, name: str, write: Callable[[Path], Any]) -> None:
+        # The suffix stays: Keras and NumPy choose the format by it.
+        temporary = self.folder / f"new-{name}"
+        write(temporary)
+        os.replace(temporary, self.folder / name)
+
+    def _load(self, kind: str, variables: list[Any]) -> None:
+        if f"{kind}_0" not in self._saved:
+            return
+        for index, variable in enumerate(variables):
+            value = self._saved.get(f"{kind}_{index}")
+            if value is None or value.shape != tuple(variable.shape):
+                raise TrainingError(
+                    f"The state in {self.folder} belongs to another recipe; use a new folder."
+                )
+            variable.assign(value)
