@@ -6,8 +6,10 @@ import ipaddress
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fer.errors import ConfigError
 
 CollectMode = Literal["opt-out", "opt-in", "off"]
 
@@ -107,3 +109,18 @@ class Settings(BaseSettings):
     def effective_database_url(self) -> str:
         """`database_url`, or SQLite in the data folder."""
         return self.database_url or f"sqlite:///{(self.data_dir / 'fer.db').absolute()}"
+
+
+def load_settings() -> Settings:
+    """Settings from the environment and `.env`.
+
+    Raises:
+        ConfigError: a value that cannot be used; the message names its variable.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "FER_" + "_".join(str(part) for part in first["loc"]).upper()
+        # Not the value itself: it may be a token or a password in a URL.
+        raise ConfigError(f"{name} cannot be used: {first['msg']}.", setting=name) from error
