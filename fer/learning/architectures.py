@@ -18,15 +18,16 @@ import keras
 
 from fer.errors import TrainingError
 
-#: Layer whose output is stored for replay: what lies below stays frozen in retraining.
+#: Layers after which retraining may begin, the earliest first: what lies below stays frozen. Which
+#: one is taken depends on the size of its output, since replay stores it for thousands of faces.
 FREEZE_POINTS = {
     # 3x3x160 for a 96 px image: 2.9 KB a face in half precision.
-    "mobilenet_v2": "block_13_project_BN",
-    "mobilenet": "conv_pw_11_relu",
-    "resnet50": "conv4_block6_out",
-    "vgg16": "block4_pool",
-    "vgg19": "block4_pool",
-    "cnn": "pool_2",
+    "mobilenet_v2": ("block_13_project_BN", "pool"),
+    "mobilenet": ("conv_pw_12_relu", "pool"),
+    "resnet50": ("conv5_block1_out", "pool"),
+    "vgg16": ("block5_pool", "pool"),
+    "vgg19": ("block5_pool", "pool"),
+    "cnn": ("dense",),
 }
 
 ARCHITECTURES = tuple(FREEZE_POINTS)
@@ -162,11 +163,6 @@ def _application(pixels: Any, network: Network, weights: str | Path | None) -> A
             f"The weights {weights} of {network.architecture} cannot be used: {hint}."
         ) from error
     return backbone.output
-
-
-def freeze_point(model: keras.Model, network: Network) -> keras.layers.Layer:
-    """The layer after which retraining begins."""
-    return model.get_layer(FREEZE_POINTS[network.architecture])
 
 
 def head_layers(model: keras.Model) -> list[keras.layers.Layer]:

@@ -41,7 +41,8 @@ _SPLITS = {
 }
 
 _SUFFIXES = frozenset(
-    ".jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif .heic .heif .jfif .pgm .ppm".split()
+    {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
+    | {".heic", ".heif", ".pgm", ".ppm"}
 )
 
 #: Columns of FER+ that are no expression (contempt is one, but not one of FER2013's).

@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,9 @@ def soft_targets(
     one_hot = np.eye(classes, dtype=np.float32)[labels]
     smooth = one_hot * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
     if votes is None:
-        return smooth.astype(np.float32)
+        return np.asarray(smooth, np.float32)
     weight = np.where(votes.sum(axis=1, keepdims=True) > 0, recipe.vote_weight, 0.0)
-    return ((1 - weight) * smooth + weight * votes).astype(np.float32)
+    return np.asarray((1 - weight) * smooth + weight * votes, np.float32)
 
 
 def class_weights(targets: Floats, mode: str) -> Floats:
@@ -194,8 +194,7 @@ class Trainer:
         for layer in self.core.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = min(layer.momentum, 0.99)
-        names = ("flip", "rotation", "shift", "zoom", "stretch", "brightness", "contrast")
-        names += ("blur", "noise", "erase")
+        names = [field.name for field in fields(Augmentation)]
         augmentation = Augmentation(**{name: getattr(recipe, name) for name in names})
         self.vary = RandomFace(augmentation, network.image_size, network.grey, recipe.seed)
         inputs = keras.Input((network.crop_size, network.crop_size, 3), dtype="float32")
@@ -251,7 +250,7 @@ class Trainer:
             batches.epoch = epoch
             batches._shuffle()
             fitted = model.fit(
-                batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=2
+                batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose="auto"
             )
             figures = {name: float(values[-1]) for name, values in fitted.history.items()}
             figures |= self._validate(optimizer, validation, score, size)
