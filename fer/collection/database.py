@@ -1,0 +1,316 @@
+"""The database: engine, sessions, migrations. SQLite in WAL mode, or PostgreSQL by URL."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from filelock import FileLock, Timeout
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
+
+from fer.collection.tables import Fact, LabelEvent, Operator, PendingDeletion, Sample, TrainingRun
+from fer.errors import ConfigError, DatabaseVersionError, StorageError
+
+__all__ = [
+    "Database",
+    "Fact",
+    "LabelEvent",
+    "Operator",
+    "PendingDeletion",
+    "Sample",
+    "TrainingRun",
+]
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+#: How long a writer waits for another one, in seconds, before it says that it could not.
+BUSY_SECONDS = 15
+
+#: Copies of a SQLite file from before its migrations; older ones go, they hold faces' hashes.
+BACKUPS_KEPT = 3
+
+# Any number will do, as long as all versions of this program take the same.
+_MIGRATION_LOCK = 0x6665725F6D69
+
+
+def _normalised(url: str) -> sa.URL:
+    # Hosting services hand out `postgres://`, which names no driver that is installed here.
+    for prefix in ("postgres://", "postgresql://"):
+        if url.startswith(prefix):
+            url = "postgresql+psycopg://" + url[len(prefix) :]
+    try:
+        parsed = sa.make_url(url)
+    except ArgumentError as error:
+        raise ConfigError("FER_DATABASE_URL is no database URL.") from error
+    if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise ConfigError(
+            f"FER_DATABASE_URL names {parsed.get_backend_name()}; sqlite and postgresql are known."
+        )
+    return parsed
+
+
+class Database:
+    """One database. Safe from several threads; cheap until the first session.
+
+    Args:
+        url: SQLAlchemy URL; `postgres://` and `postgresql://` mean psycopg 3.
+
+    Raises:
+        ConfigError: the URL cannot be used.
+        StorageError: SQLite's folder cannot be made.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = _normalised(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.path: Path | None = None
+        self._inode: int | None = None
+        self._reopening = threading.Lock()
+        if self.is_sqlite:
+            if self.url.database in (None, "", ":memory:"):
+                raise ConfigError("FER_DATABASE_URL must name a file: what is kept must last.")
+            self.path = Path(str(self.url.database)).absolute()
+            self._make_file()
+        self.engine = self._make_engine()
+
+    # Sessions
+
+    @contextmanager
+    def session(self, *, write: bool = False) -> Iterator[Session]:
+        """A session in one transaction, committed at the end and rolled back on any error.
+
+        Args:
+            write: take SQLite's write lock from the start (`BEGIN IMMEDIATE`), so that what is
+                read cannot change before it is written. Needed for whatever writes.
+
+        Raises:
+            StorageError: the database refused or cannot be reached; nothing was written, unless
+                `details["unknown"]` is true: then the answer to the commit was lost.
+        """
+        self._check_file()
+        committing = False
+        engine = self.engine.execution_options(fer_write=True) if write else self.engine
+        try:
+            with Session(engine, expire_on_commit=False) as session:
+                if write:
+                    session.connection()  # The lock is taken here, not at the first statement.
+                yield session
+                committing = True
+                session.commit()
+        except (DBAPIError, PoolTimeoutError) as error:
+            if isinstance(error, DBAPIError) and not _is_refusal(error):
+                raise
+            raise _storage_error(error, unknown=committing and not self.is_sqlite) from error
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    # Migrations
+
+    def migrate(self) -> None:
+        """Bring the tables to this program's version; safe when several processes do it at once.
+
+        A SQLite file that holds something is copied to `.backups` beside it first.
+
+        Raises:
+            DatabaseVersionError: the database was made by a newer version of this program.
+            StorageError: the database refused or cannot be reached.
+        """
+        self._check_file(reopen=False)
+        try:
+            with self._migration_lock(), self.engine.connect() as connection:
+                script = ScriptDirectory.from_config(self.alembic_config())
+                current = self._revision(connection)
+                connection.rollback()
+                if current is not None and not _knows(script, current):
+                    raise DatabaseVersionError(
+                        "The database was made by a newer version of this program "
+                        f"(revision {current}); upgrade the program or restore a backup.",
+                        revision=current,
+                    )
+                if current == script.get_current_head():
+                    return
+                if current is not None:
+                    self._back_up(current)
+                config = self.alembic_config()
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        except Timeout as error:
+            raise StorageError(
+                "Another process has been migrating the database for a long time.",
+                reason="database",
+            ) from error
+        except (DBAPIError, PoolTimeoutError) as error:
+            raise _storage_error(error) from error
+        except OSError as error:
+            raise StorageError(
+                f"The database cannot be migrated: {error.strerror or error}.", reason="database"
+            ) from error
+
+    def revision(self) -> str | None:
+        """The revision that the tables are at, or None when there are none."""
+        with self.engine.connect() as connection:
+            return self._revision(connection)
+
+    def alembic_config(self) -> Config:
+        """Alembic's configuration, which works from any working directory."""
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config.attributes["engine"] = self.engine
+        return config
+
+    @staticmethod
+    def _revision(connection: sa.Connection) -> str | None:
+        return MigrationContext.configure(connection).get_current_revision()
+
+    @contextmanager
+    def _migration_lock(self) -> Iterator[None]:
+        if self.path is not None:
+            with FileLock(self.path.with_name(self.path.name + ".migrate.lock"), timeout=300):
+                yield
+            return
+        with self.engine.connect() as connection:
+            connection.execute(sa.select(sa.func.pg_advisory_lock(_MIGRATION_LOCK)))
+            try:
+                yield
+            finally:
+                # Given back by hand: the connection goes to the pool, not to its end.
+                connection.execute(sa.select(sa.func.pg_advisory_unlock(_MIGRATION_LOCK)))
+                connection.commit()
+
+    def _back_up(self, revision: str) -> None:
+        if self.path is None:
+            return
+        folder = self.path.parent / ".backups"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+        target = folder / f"{self.path.stem}-{stamp}-{revision}.db"
+        part = target.with_suffix(".part")
+        part.touch(mode=0o600)
+        source, copy = sqlite3.connect(self.path), sqlite3.connect(part)
+        try:
+            source.backup(copy)
+        finally:
+            source.close()
+            copy.close()
+        os.replace(part, target)
+        for old in sorted(folder.glob(f"{self.path.stem}-*.db"))[:-BACKUPS_KEPT]:
+            old.unlink()
+
+    # SQLite's file
+
+    def _make_file(self) -> None:
+        if self.path is None:
+            return
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Made here so that nobody else on the machine can read it, nor its WAL.
+            self.path.touch(mode=0o600, exist_ok=True)
+            self._inode = self.path.stat().st_ino
+        except OSError as error:
+            raise StorageError(
+                f"The database {self.path} cannot be made: {error.strerror or error}.",
+                reason="database",
+            ) from error
+
+    def _check_file(self, *, reopen: bool = True) -> None:
+        """Never write into a file that was deleted or replaced under the open connections."""
+        if self.path is None:
+            return
+        try:
+            inode = self.path.stat().st_ino
+        except OSError:
+            inode = None
+        if inode == self._inode:
+            return
+        if not self.path.parent.is_dir():
+            raise StorageError(f"The folder {self.path.parent} is gone.", reason="removed")
+        with self._reopening:
+            try:
+                known = self.path.stat().st_ino == self._inode
+            except OSError:
+                known = False
+            if known:
+                return
+            self.engine.dispose()
+            self._make_file()
+            if reopen:
+                self.migrate()
+
+    def _make_engine(self) -> sa.Engine:
+        if not self.is_sqlite:
+            return sa.create_engine(
+                self.url,
+                pool_pre_ping=True,
+                pool_size=5,
+                max_overflow=15,
+                pool_timeout=BUSY_SECONDS,
+            )
+        engine = sa.create_engine(
+            self.url,
+            pool_size=5,
+            max_overflow=35,
+            pool_timeout=BUSY_SECONDS,
+            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        )
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+
+def _knows(script: ScriptDirectory, revision: str) -> bool:
+    return any(entry.revision == revision for entry in script.walk_revisions())
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    # The driver must not open transactions by itself: `_begin_sqlite` says which kind.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # FULL: a commit that was acknowledged survives a power cut, not only a killed process.
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    # What is forgotten is overwritten, not only unlinked, inside the file.
+    cursor.execute("PRAGMA secure_delete=ON")
+    cursor.execute("PRAGMA cache_size=-32768")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    write = connection.get_execution_options().get("fer_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _is_refusal(error: DBAPIError) -> bool:
+    """Whether the database could not do it, in contrast to a statement that makes no sense."""
+    return isinstance(error, sa.exc.OperationalError | sa.exc.InternalError) or bool(
+        error.connection_invalidated
+    )
+
+
+def _storage_error(error: SQLAlchemyError, unknown: bool = False) -> StorageError:
+    text = str(getattr(error, "orig", None) or error).splitlines()[0]
+    if "locked" in text:
+        reason, sentence = "database_locked", "The database is busy; try again."
+    elif "full" in text or "No space" in text:
+        reason, sentence = "disk_full", "The disk is full: nothing can be written."
+    elif "readonly" in text or "read-only" in text:
+        reason, sentence = "read_only", "The database is read-only: nothing can be written."
+    else:
+        reason, sentence = "database", f"The database cannot be used: {text}."
+    return StorageError(sentence, reason=reason, unknown=unknown)
