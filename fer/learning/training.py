@@ -253,7 +253,7 @@ class Trainer:
                 batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose="auto"
             )
             figures = {name: float(values[-1]) for name, values in fitted.history.items()}
-            figures |= self._validate(optimizer, validation, score, size)
+            figures |= self._validate(model, optimizer, validation, score, size)
             seconds = time.monotonic() - started
             row = {"stage": stage.name, "epoch": epoch + 1, "size": size, "seconds": seconds}
             row["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
@@ -320,17 +320,19 @@ class Trainer:
         return model
 
     def _validate(
-        self, optimizer: Any, validation: FaceArrays, score: Scorer, size: int
+        self,
+        model: keras.Model,
+        optimizer: Any,
+        validation: FaceArrays,
+        score: Scorer,
+        size: int,
     ) -> dict[str, float]:
         """Score the averaged weights, keep them if they are the best, put the others back."""
         current = self.core.get_weights()
         if optimizer.use_ema:
             optimizer.put_averages(self.core.trainable_variables)
-        logits = []
-        for start in range(0, len(validation), 256):
-            pixels = self.vary(validation.crops[start : start + 256], training=False)
-            logits.append(keras.ops.convert_to_numpy(self.core(pixels, training=False)))
-        figures = score(np.concatenate(logits))
+        logits = model.predict(validation.crops, batch_size=256, verbose=0)
+        figures = score(logits)
         # A smaller early size is only a way there: its scores are not those of the final graph.
         if size == self.network.image_size and figures["score"] >= self.progress.best:
             self.progress.best = figures["score"]
