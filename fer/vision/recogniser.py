@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,6 +88,19 @@ class Reading:
     box: FaceBox
     prediction: Prediction
     quality: Quality
+
+    def as_dict(self, threshold: float) -> dict[str, Any]:
+        """The reading as it goes into JSON; `certain` says whether it reaches `threshold`."""
+        box, prediction = self.box, self.prediction
+        return {
+            "box": [round(side, 2) for side in (box.left, box.top, box.width, box.height)],
+            "roll": round(box.roll, 2),
+            "label": prediction.label,
+            "certain": prediction.certain(threshold),
+            "confidence": prediction.confidence,
+            "probabilities": prediction.by_label(),
+            "quality": asdict(self.quality),
+        }
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,168 @@
+"""How the training data frames its faces, seen by the detector that will frame a visitor's.
+
+A model reads a face best when it is cut as the faces that it learned from were. FER2013's
+pictures are crops already, so each is laid in the middle of a larger frame, enlarged, and given
+to the detector; what is measured is the picture's square relative to the box that is found:
+
+- `scale`: side of the picture / longer side of the box,
+- `lift`: how far the picture's centre lies above the box's, in longer sides of the box,
+- `shift`: how far it lies to the right, likewise,
+- `roll`: the lean of the eyes, in degrees.
+
+Use:
+    python benchmarks/face_framing.py --data ../shared/data/fer2013.zip --sample 4000 --json
+    python benchmarks/face_framing.py --smallest
+
+`--smallest` measures instead which part of a frame's side a face must have to be found, on the
+public-domain photograph that comes with scikit-image. The results are in docs/framing.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.progress import track
+
+from fer.vision.faces import FaceBox, FaceDetector
+from fer.vision.images import Pixels
+
+DEFAULT_DATA = Path("../shared/data/fer2013.zip")
+SEED = 1
+ENLARGED = 240
+
+
+def sampled_faces(data: Path, split: str, count: int) -> Iterator[Pixels]:
+    """Grey faces of a split, uint8 (side, side), `count` of them at random or all for 0."""
+    with zipfile.ZipFile(data) as archive:
+        names = sorted(
+            name
+            for name in archive.namelist()
+            if name.startswith(f"{split}/") and name.lower().endswith((".jpg", ".jpeg", ".png"))
+        )
+        if not names:
+            raise SystemExit(f"{data} holds no pictures under {split}/.")
+        if 0 < count < len(names):
+            names = list(np.random.default_rng(SEED).choice(names, count, replace=False))
+        for name in track(names, "Detecting", console=None, disable=not sys.stderr.isatty()):
+            yield np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("L"))
+
+
+def framed(face: Pixels, margin: float, border: str) -> tuple[Pixels, int]:
+    """The face enlarged to 240 px in the middle of a frame; the frame and the width of its border.
+
+    Args:
+        margin: border on each side, as a part of the face's side.
+        border: "replicate" repeats the outermost pixels, "grey" fills with the face's mean.
+    """
+    large = cv2.resize(face, (ENLARGED, ENLARGED), interpolation=cv2.INTER_CUBIC)
+    edge = round(ENLARGED * margin)
+    kind = cv2.BORDER_REPLICATE if border == "replicate" else cv2.BORDER_CONSTANT
+    grey = cv2.copyMakeBorder(large, edge, edge, edge, edge, kind, value=float(face.mean()))
+    return np.repeat(grey[:, :, None], 3, axis=2), edge
+
+
+def measure(box: FaceBox, edge: int) -> tuple[float, float, float, float]:
+    """(scale, lift, shift, roll) of a box found in a frame."""
+    centre_x, centre_y = box.centre
+    middle = edge + ENLARGED / 2
+    side = box.longer_side
+    return ENLARGED / side, (centre_y - middle) / side, (middle - centre_x) / side, box.roll
+
+
+def summary(values: NDArray[np.float64]) -> dict[str, float]:
+    """Median, quartiles and interquartile range."""
+    low, median, high = np.percentile(values, [25, 50, 75])
+    return {
+        "median": round(float(median), 4),
+        "q1": round(float(low), 4),
+        "q3": round(float(high), 4),
+        "iqr": round(float(high - low), 4),
+    }
+
+
+def framing(data: Path, split: str, count: int, margin: float, border: str) -> dict[str, object]:
+    """Measure the framing of a data set."""
+    rows, faces = [], 0
+    with FaceDetector() as detector:
+        for face in sampled_faces(data, split, count):
+            faces += 1
+            frame, edge = framed(face, margin, border)
+            boxes = detector.detect(frame)
+            if boxes:
+                rows.append(measure(boxes[0], edge))
+    if not rows:
+        raise SystemExit("The detector found no face in any of the pictures.")
+    table = np.array(rows)
+    names = ("scale", "lift", "shift", "roll")
+    return {
+        "data": data.name,
+        "split": split,
+        "border": border,
+        "margin": margin,
+        "pictures": faces,
+        "found": len(rows),
+        **{name: summary(table[:, column]) for column, name in enumerate(names)},
+    }
+
+
+def smallest() -> dict[str, object]:
+    """Part of a square frame's side that a face's box needs, for the detector without tiling."""
+    from skimage import data
+
+    photograph = np.asarray(data.astronaut())
+    found: dict[str, int] = {}
+    placings, frame_side = 8, 640
+    random = np.random.default_rng(SEED)
+    with FaceDetector() as detector:
+        width = detector.detect(photograph)[0].longer_side
+        for parts in (4, 6, 8, 10, 12, 14, 16, 18, 20, 24):
+            factor = frame_side / parts / width
+            small = cv2.resize(
+                photograph[:300, 60:420], None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA
+            )
+            hits = 0
+            for _ in range(placings):
+                frame = np.full((frame_side, frame_side, 3), 128, np.uint8)
+                top = random.integers(0, frame_side - small.shape[0] + 1)
+                left = random.integers(0, frame_side - small.shape[1] + 1)
+                frame[top : top + small.shape[0], left : left + small.shape[1]] = small
+                hits += bool(detector.detect(frame))
+            found[f"1/{parts}"] = hits
+    return {"frame": frame_side, "placings": placings, "found": found}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="ImageFolder zip")
+    parser.add_argument("--split", default="train", help="split folder in the zip")
+    parser.add_argument("--sample", type=int, default=4000, help="pictures to look at, 0 for all")
+    parser.add_argument("--margin", type=float, default=0.5, help="border, in sides of the face")
+    parser.add_argument("--border", choices=("replicate", "grey"), default="replicate")
+    parser.add_argument("--smallest", action="store_true", help="measure the smallest face found")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args()
+    result = (
+        smallest()
+        if options.smallest
+        else framing(options.data, options.split, options.sample, options.margin, options.border)
+    )
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        for name, value in result.items():
+            print(f"{name:10} {value}")
+
+
+if __name__ == "__main__":
+    main()
