@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 #: What is taken from a folder; a file that is named outright is always tried.
 SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp")
-    + (".tif", ".tiff", ".avif", ".heic", ".heif")
+    f".{name}"
+    for name in (
+        *("jpg", "jpeg", "jpe", "png", "webp", "gif", "bmp"),
+        *("tif", "tiff", "avif", "heic", "heif"),
+    )
 )
 
 _CSV_COLUMNS = (

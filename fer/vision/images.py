@@ -32,7 +32,8 @@ Pixels = NDArray[np.uint8]
 #: icons, film formats) is no picture here.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 
-#: What Pillow's decoders, and the C libraries below them, raise on damaged input.
+#: What Pillow's decoders, and the C libraries below them, raise on damaged input; their warnings
+#: too, for where an administrator makes errors of those.
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -48,6 +49,7 @@ _DECODER_ERRORS = (
     EOFError,
     struct.error,
     zlib.error,
+    UserWarning,
 )
 
 _TURNS = {
