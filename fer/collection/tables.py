@@ -201,6 +201,7 @@ class Sample(Base):
     row_version: Mapped[int] = mapped_column(default=1)
     expires_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
+    # No index holds the lease: PostgreSQL then changes it in place, and it changes often.
     lease_by: Mapped[str | None] = mapped_column(String(64))
     lease_until: Mapped[datetime | None]
 
@@ -227,18 +228,13 @@ class Sample(Base):
         Index("ix_samples_queue_disagreed", "queue", "visitor_disagreed", "uncertainty", "id"),
         Index("ix_samples_queue_id", "queue", "id"),
         Index("ix_samples_queue_random", "queue", "random_key", "id"),
+        Index("ix_samples_queue_decided_by", "queue", "decided_by", "id"),
         Index(
             "ix_samples_label_error",
             "label_error",
             "id",
             sqlite_where=text("label_error IS NOT NULL"),
             postgresql_where=text("label_error IS NOT NULL"),
-        ),
-        Index(
-            "ix_samples_lease_by",
-            "lease_by",
-            sqlite_where=text("lease_by IS NOT NULL"),
-            postgresql_where=text("lease_by IS NOT NULL"),
         ),
         Index("ix_samples_receipt_hash", "receipt_hash"),
         Index("ix_samples_group_id", "group_id"),

@@ -102,13 +102,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("label_error IS NOT NULL"),
         postgresql_where=sa.text("label_error IS NOT NULL"),
     )
-    op.create_index(
-        "ix_samples_lease_by",
-        "samples",
-        ["lease_by"],
-        sqlite_where=sa.text("lease_by IS NOT NULL"),
-        postgresql_where=sa.text("lease_by IS NOT NULL"),
-    )
+    op.create_index("ix_samples_queue_decided_by", "samples", ["queue", "decided_by", "id"])
     op.create_index("ix_samples_model_version_id", "samples", ["model_version", "id"])
     op.create_index("ix_samples_predicted_label_id", "samples", ["predicted_label", "id"])
     op.create_index(
