@@ -22,7 +22,7 @@ install-dev: $(VENV)/.installed-dev ## The same with tests and linters
 
 # Each stamp stands for a finished installation; it is as old as the files it was made from.
 $(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/bin/pip
-	@echo "Installing what the page and retraining need (about 600 MB, once)."
+	@echo "Installing what the page and retraining need (about 550 MB, once)."
 	@$(PIP) install --quiet --no-deps --only-binary :all: -r requirements.lock
 	@$(PIP) install --quiet --no-deps --no-index --no-build-isolation --editable .
 	@touch $@
