@@ -1,0 +1,72 @@
+"""Composition root of the web server: settings → recogniser, sample store, pages."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from fer.config import Settings
+from fer.errors import ConfigError, FerError
+from fer.web.environment import prepare
+from fer.web.uploads import UploadFolder
+
+
+def main() -> int:
+    """Serve the pages until interrupted; the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        serve(_settings())
+    except FerError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    return 0
+
+
+def serve(settings: Settings) -> None:
+    """Build everything and answer requests.
+
+    Raises:
+        FerError: a part cannot be built.
+    """
+    uploads = UploadFolder()
+    prepare(uploads.path)
+    # Only now: Gradio reads its environment when it is imported.
+    from fer.web.server import create_app
+
+    app = create_app(settings, uploads)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        root_path=settings.root_path,
+        # An address that a stranger claims to speak for counts only from a trusted proxy.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies or "127.0.0.1",
+        server_header=False,
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
+    listening = config.bind_socket()
+    port = listening.getsockname()[1]
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    shown = f"[{host}]" if ":" in host else host
+    print(f"Open http://{shown}:{port}{settings.root_path}/ in a browser.", flush=True)
+    # The place where `retrain.py --schedule` is started as a child, and stopped afterwards.
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"])
+        raise ConfigError(f"FER_{name.upper()}: {first['msg']}.") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
