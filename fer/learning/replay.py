@@ -85,7 +85,7 @@ def cut(model: keras.Model, freeze_point: str) -> tuple[keras.Model, keras.Model
     """
     activation = model.get_layer(freeze_point).output
     return (
-        keras.Model(model.inputs, activation, name="frozen"),
+        keras.Model(model.inputs[0], activation, name="frozen"),
         keras.Model(activation, model.outputs[0], name="tail"),
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -250,7 +251,11 @@ class Trainer:
             batches.epoch = epoch
             batches._shuffle()
             fitted = model.fit(
-                batches, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose="auto"
+                batches,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                shuffle=False,
+                verbose=1 if sys.stderr.isatty() else 0,
             )
             figures = {name: float(values[-1]) for name, values in fitted.history.items()}
             figures |= self._validate(model, optimizer, validation, score, size)

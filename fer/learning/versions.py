@@ -14,9 +14,7 @@ import keras
 from fer.files import fsync_folder, sha256_of
 from fer.learning.conversion import convert
 from fer.manifest import Manifest
-from fer.registry import KERAS_FILE, LITERT_FILE, MANIFEST, Registry
-
-_UNFINISHED = ".new-"
+from fer.registry import KERAS_FILE, LITERT_FILE, MANIFEST, UNFINISHED, Registry
 
 
 class VersionFolder:
@@ -29,7 +27,7 @@ class VersionFolder:
     def __init__(self, registry: Registry, version: str) -> None:
         self.registry = registry
         self.version = version
-        self.path = registry.folder / f"{_UNFINISHED}{version}"
+        self.path = registry.folder / f"{UNFINISHED}{version}"
 
     def __enter__(self) -> Self:
         shutil.rmtree(self.path, ignore_errors=True)
@@ -77,7 +75,7 @@ def remove_unfinished(registry: Registry) -> list[str]:
     """Remove what killed runs left beside the versions; returns the names."""
     if not registry.folder.is_dir():
         return []
-    left = [entry for entry in registry.folder.iterdir() if entry.name.startswith(_UNFINISHED)]
+    left = [entry for entry in registry.folder.iterdir() if entry.name.startswith(UNFINISHED)]
     for entry in left:
         shutil.rmtree(entry, ignore_errors=True)
     return [entry.name for entry in left]

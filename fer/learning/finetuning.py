@@ -1,0 +1,337 @@
+"""Fine-tune the tail of a network on new and replayed activations, without forgetting.
+
+The frozen part of the network has turned every face into an activation before; only what lies
+above the freeze point is trained, so one fine-tuning takes seconds, and a cross-fit is six of them.
+
+Shapes throughout: activations float16 (n, ...), as the frozen part gives them; targets float32
+(n, k), rows that sum to 1; labels int64 (n,), positions in the label set; logits float32 (n, k).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from fer.learning.augmentation import Augmentation, RandomFace
+from fer.learning.evaluation import softmax
+from fer.learning.replay import Halves, Replay, activations, cut
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Weights = list[npt.NDArray[np.float32]]
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """Every knob of a fine-tuning; a version's manifest keeps them.
+
+    Attributes:
+        copies: varied copies of each new face beside the face itself.
+        strength: how far they are varied, as a multiple of the training's own variation.
+        learning_rate: AdamW's, falling to a tenth along a cosine.
+        weight_decay: AdamW's.
+        rounds: passes, each followed by a look at the part held back.
+        steps: batches of a round.
+        batch: activations in a batch.
+        new_share: part of a batch that is new faces; the rest is replayed.
+        class_balance: 1 draws new faces evenly from all labels, 0 as they come.
+        smoothing: probability spread over the other labels of a new face.
+        trust: weight of the operator's label in a new face's target; the champion's own answer
+            has the rest, which softens a wrong label.
+        distillation: weight of the champion's answers in the targets of replayed faces.
+        held_back: part of the groups, and of the replayed faces, that early stopping looks at.
+        forgetting: weight of the replayed faces against the new ones there.
+        patience: rounds without a better value there before it ends.
+        interpolate: whether to mix the champion's weights with the fine-tuned ones.
+        seed: of every random choice.
+    """
+
+    copies: int = 8
+    strength: float = 1.0
+    learning_rate: float = 3e-4
+    weight_decay: float = 0.01
+    rounds: int = 8
+    steps: int = 30
+    batch: int = 64
+    new_share: float = 0.5
+    class_balance: float = 1.0
+    smoothing: float = 0.1
+    trust: float = 0.9
+    distillation: float = 0.5
+    held_back: float = 0.15
+    forgetting: float = 0.5
+    patience: int = 3
+    interpolate: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class NewFaces:
+    """New faces below the freeze point.
+
+    Attributes:
+        activations: (n, 1 + copies, ...), the face itself first.
+        targets: opinions on each face as probabilities.
+        labels: the label that counts.
+        groups: which visitor's session each belongs to, any integers.
+    """
+
+    activations: Halves
+    targets: Floats
+    labels: Ints
+    groups: Ints
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> NewFaces:
+        """The faces of some rows."""
+        return NewFaces(
+            self.activations[rows], self.targets[rows], self.labels[rows], self.groups[rows]
+        )
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a fine-tuning found.
+
+    Attributes:
+        weights: of the tail, mixed already.
+        mix: share of the fine-tuned weights in them, 0…1; 0 is the champion itself.
+        curve: value on the part held back after each round, the champion's first; less is better.
+    """
+
+    weights: Weights
+    mix: float
+    curve: tuple[float, ...]
+
+
+def varied_activations(
+    frozen: keras.Model,
+    crops: npt.NDArray[np.uint8],
+    copies: int,
+    augmentation: Augmentation,
+    seed: int,
+    report: Report = lambda done, total: None,
+) -> Halves:
+    """Each crop (n, s, s, 3) and `copies` varied ones through the frozen part: (n, 1 + copies, …).
+
+    Args:
+        report: called with passes done and passes in all.
+    """
+    passes = [activations(frozen, crops)]
+    report(1, copies + 1)
+    vary = RandomFace(augmentation, crops.shape[1], grey=False, seed=seed)
+    for done in range(copies):
+        # Cast back, so that a copy is what a camera could have sent.
+        varied = [
+            np.asarray(vary(crops[start : start + 256], training=True)).round().astype(np.uint8)
+            for start in range(0, len(crops), 256)
+        ]
+        passes.append(activations(frozen, np.concatenate(varied)))
+        report(done + 2, copies + 1)
+    return np.stack(passes, axis=1)
+
+
+class Tuner:
+    """Fine-tunes copies of one champion's tail.
+
+    Args:
+        model: the champion's serving graph. Its tail's weights change while a fine-tuning runs,
+            and are the champion's again afterwards.
+        replay: what lies beside it.
+    """
+
+    def __init__(self, model: keras.Model, replay: Replay, knobs: FineTuning) -> None:
+        self.model, self.replay, self.knobs = model, replay, knobs
+        self.frozen, self.tail = cut(model, replay.freeze_point)
+        self.champion: Weights = self.tail.get_weights()
+        self._replay_targets = self._distilled(replay)
+        for layer in self.tail.layers:
+            # Frozen batch norm runs on the champion's moments, in training too.
+            layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+        optimizer = keras.optimizers.AdamW(
+            knobs.learning_rate, weight_decay=knobs.weight_decay, global_clipnorm=5.0
+        )
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        self.tail.compile(
+            optimizer=optimizer,
+            loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+            # XLA makes depthwise convolutions six times slower on a CPU.
+            jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
+        )
+        optimizer.build(self.tail.trainable_variables)
+        self._fresh = [keras.ops.convert_to_numpy(v) for v in optimizer.variables]
+
+    def new_faces(
+        self,
+        crops: npt.NDArray[np.uint8],
+        targets: Floats,
+        labels: Ints,
+        groups: Ints,
+        report: Report = lambda done, total: None,
+    ) -> NewFaces:
+        """Run new crops and their varied copies through the frozen part, once."""
+        knobs = self.knobs
+        augmentation = Augmentation().scaled(knobs.strength)
+        stacked = varied_activations(
+            self.frozen, crops, knobs.copies, augmentation, knobs.seed, report
+        )
+        return NewFaces(stacked, targets, labels, groups)
+
+    def logits(self, inputs: Halves, weights: Weights | None = None) -> Floats:
+        """Answers of the tail with `weights`, or with the champion's."""
+        self.tail.set_weights(self.champion if weights is None else weights)
+        answers = [
+            keras.ops.convert_to_numpy(
+                self.tail.predict_on_batch(inputs[start : start + 512].astype(np.float32))
+            )
+            for start in range(0, len(inputs), 512)
+        ]
+        self.tail.set_weights(self.champion)
+        width = self.replay.targets.shape[1]
+        return np.concatenate(answers) if answers else np.empty((0, width), np.float32)
+
+    def fit(self, new: NewFaces, seed: int = 0, report: Report = lambda d, t: None) -> Tuned:
+        """Fine-tune on `new` and the replayed faces; stop early and mix on a part held back.
+
+        Args:
+            seed: added to the knobs' seed, so that each fold draws its own.
+            report: called with rounds done and rounds in all.
+        """
+        knobs = self.knobs
+        rng = np.random.default_rng((knobs.seed, seed))
+        held = held_back_groups(new, knobs.held_back, rng)
+        train, held_new = new.take(~held), new.take(held)
+        held_replay = rng.random(len(self._replay_targets)) < knobs.held_back
+        replay_rows = np.flatnonzero(~held_replay)
+        batches = _Batches(self, train, replay_rows, rng)
+        score = self._scorer(held_new, np.flatnonzero(held_replay))
+
+        self.tail.set_weights(self.champion)
+        optimizer = self.tail.optimizer
+        for variable, value in zip(optimizer.variables, self._fresh, strict=True):
+            variable.assign(value)
+        curve = [score(self.champion)]
+        best: Weights = self.champion
+        waited, total = 0, knobs.rounds * knobs.steps
+        for round_ in range(knobs.rounds):
+            for step in range(round_ * knobs.steps, (round_ + 1) * knobs.steps):
+                falling = 0.55 + 0.45 * float(np.cos(np.pi * step / total))
+                optimizer.learning_rate.assign(knobs.learning_rate * falling)
+                self.tail.train_on_batch(*batches.draw())
+            current: Weights = self.tail.get_weights()
+            curve.append(score(current))
+            self.tail.set_weights(current)
+            report(round_ + 1, knobs.rounds)
+            if curve[-1] <= min(curve[1:]):
+                best, waited = current, 0
+            else:
+                waited += 1
+            if waited >= knobs.patience:
+                break
+        self.tail.set_weights(self.champion)
+        if not knobs.interpolate:
+            return Tuned(best, 1.0, tuple(curve))
+        mixes = [round(0.1 * tenth, 1) for tenth in range(11)]
+        values = [score(mixed(self.champion, best, mix)) for mix in mixes]
+        mix = mixes[int(np.argmin(values))]
+        return Tuned(mixed(self.champion, best, mix), mix, tuple(curve))
+
+    def become(self, tuned: Tuned) -> None:
+        """Give the model, and not only its tail, the fine-tuned weights for good."""
+        self.tail.set_weights(tuned.weights)
+        for layer in self.tail.layers:
+            layer.trainable = True
+
+    def _distilled(self, replay: Replay) -> Floats:
+        share = self.knobs.distillation
+        answers = softmax(self.logits(replay.activations))
+        return np.asarray((1 - share) * replay.targets + share * answers, np.float32)
+
+    def _scorer(self, new: NewFaces, replay_rows: Ints) -> Callable[[Weights], float]:
+        """Cross entropy on what is held back: new faces, balanced by label, and replayed ones."""
+        inputs = np.concatenate([new.activations[:, 0], self.replay.activations[replay_rows]])
+        n = len(new)
+        weight = self.knobs.forgetting
+
+        def score(weights: Weights) -> float:
+            logits = self.logits(inputs, weights)
+            fresh = balanced_cross_entropy(logits[:n], new.targets, new.labels)
+            old = float(cross_entropy(logits[n:], self._replay_targets[replay_rows]).mean())
+            return (1 - weight) * fresh + weight * old
+
+        return score
+
+
+class _Batches:
+    """Endless batches of new and replayed activations, balanced by origin and by label."""
+
+    def __init__(
+        self, tuner: Tuner, new: NewFaces, replay_rows: Ints, rng: np.random.Generator
+    ) -> None:
+        knobs = tuner.knobs
+        self.rng, self.new = rng, new
+        self.replay, self.replay_rows = tuner.replay.activations, replay_rows
+        self.replay_targets = tuner._replay_targets
+        k = new.targets.shape[1]
+        smooth = (1 - knobs.smoothing) * new.targets + knobs.smoothing / k
+        own = softmax(tuner.logits(new.activations[:, 0]))
+        self.targets = np.asarray(knobs.trust * smooth + (1 - knobs.trust) * own, np.float32)
+        counts = np.bincount(new.labels, minlength=k).astype(np.float64)
+        chance = np.maximum(counts, 1)[new.labels] ** -knobs.class_balance
+        self.chance = chance / chance.sum()
+        self.fresh = round(knobs.batch * knobs.new_share)
+        self.old = knobs.batch - self.fresh
+
+    def draw(self) -> tuple[Floats, Floats]:
+        rows = self.rng.choice(len(self.new), self.fresh, p=self.chance)
+        copy = self.rng.integers(0, self.new.activations.shape[1], self.fresh)
+        old = self.rng.choice(self.replay_rows, self.old)
+        inputs = np.concatenate([self.new.activations[rows, copy], self.replay[old]])
+        targets = np.concatenate([self.targets[rows], self.replay_targets[old]])
+        return inputs.astype(np.float32), targets
+
+
+def mixed(champion: Weights, tuned: Weights, mix: float) -> Weights:
+    """Weights on the line between both: `mix` 0 gives the champion's, 1 the fine-tuned ones."""
+    return [
+        np.asarray(old + mix * (new - old), old.dtype)
+        for old, new in zip(champion, tuned, strict=True)
+    ]
+
+
+def held_back_groups(
+    new: NewFaces, share: float, rng: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    """Rows (n,) of about `share` of the faces, whole groups, never the last face of a label.
+
+    One group at least, where that is not half of all faces: with nothing new held back, nothing
+    would speak for learning.
+    """
+    held = np.zeros(len(new), bool)
+    for group in rng.permutation(np.unique(new.groups)):
+        rows = new.groups == group
+        if held.sum() + rows.sum() > (share if held.any() else 0.5) * len(new):
+            continue
+        left = np.bincount(new.labels[~held & ~rows], minlength=new.targets.shape[1])
+        if (left[np.unique(new.labels[rows])] > 0).all():
+            held |= rows
+    return held
+
+
+def cross_entropy(logits: Floats, targets: Floats) -> npt.NDArray[np.float64]:
+    """Cross entropy (n,) of answers against soft targets."""
+    return np.asarray(-(targets * np.log(np.maximum(softmax(logits), 1e-12))).sum(axis=1))
+
+
+def balanced_cross_entropy(logits: Floats, targets: Floats, labels: Ints) -> float:
+    """Mean over the labels present of each label's mean cross entropy; 0 for no faces."""
+    values = cross_entropy(logits, targets)
+    present = np.unique(labels)
+    return float(np.mean([values[labels == c].mean() for c in present])) if len(present) else 0.0

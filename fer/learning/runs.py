@@ -1,0 +1,348 @@
+"""One training from a data set to a version in the registry, kept as a run folder.
+
+A run folder holds `run.json` (what was asked for), `recipe.toml` (every knob), the state that a
+stopped training goes on from, `history.json`, the best weights, plots and figures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from fer import __version__
+from fer.errors import DataError, TrainingError
+from fer.learning import reports
+from fer.learning.architectures import Network, build
+from fer.learning.cards import NOT_FOR, make_card
+from fer.learning.datasets import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Dataset,
+    FaceArrays,
+    Votes,
+    assign_splits,
+    load_faces,
+    open_dataset,
+    read_votes,
+    shortest_sides,
+)
+from fer.learning.evaluation import (
+    bootstrap_interval,
+    evaluate,
+    fit_temperature,
+    softmax,
+    wilson_interval,
+)
+from fer.learning.recipe import Recipe, read_recipe
+from fer.learning.replay import make_replay
+from fer.learning.training import Trainer, soft_targets
+from fer.learning.versions import VersionFolder
+from fer.manifest import DataSource, Manifest
+from fer.registry import CARD_FILE, REPLAY_FILE, Registry, new_version_name
+from fer.vision.classifier import Classifier
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a training is asked to do, beside its recipe.
+
+    Attributes:
+        data: ImageFolder folder or zip.
+        name: last part of the version's name.
+        title: what people read in the model picker; the name if empty.
+        votes: FER+ votes, or None.
+        classes: as in `open_dataset`.
+        weights: "imagenet", a weights file, or None.
+        start: weights of a whole network of this kind to start from, or None.
+        validation_share, test_share: as in `assign_splits`.
+        terms: terms of use of the data, for the manifest and the card.
+    """
+
+    data: str
+    name: str
+    title: str = ""
+    votes: str | None = None
+    classes: str | None = None
+    weights: str | None = "imagenet"
+    start: str | None = None
+    validation_share: float = 0.2
+    test_share: float = 0.4
+    terms: str = ""
+
+
+def start_run(request: Request, recipe: Recipe, runs: Path) -> Path:
+    """Make a run folder; returns it."""
+    folder = runs / new_version_name(request.name)
+    folder.mkdir(parents=True)
+    text = json.dumps(asdict(request), indent=1) + "\n"
+    (folder / "run.json").write_text(text, encoding="utf-8")
+    (folder / "recipe.toml").write_text(recipe.as_toml(), encoding="utf-8")
+    return folder
+
+
+def read_run(folder: Path) -> tuple[Request, Recipe]:
+    """What a run folder was asked to do.
+
+    Raises:
+        TrainingError: it is no run folder.
+    """
+    try:
+        values = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return Request(**values), Recipe(**read_recipe(folder / "recipe.toml"))
+    except (OSError, ValueError, TypeError) as error:
+        raise TrainingError(f"{folder} is not the folder of a training: {error}.") from error
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The decoded faces of a data set, and what they are trained towards."""
+
+    dataset: Dataset
+    train: FaceArrays
+    validation: FaceArrays
+    test: FaceArrays | None
+    votes: Votes | None
+
+    def accepted(self, faces: FaceArrays) -> npt.NDArray[np.bool_]:
+        """Labels that count as right, (n, k): the most voted, or the data set's own."""
+        if self.votes is not None:
+            return self.votes.accepted(faces.names, self.dataset.labels)
+        return np.eye(len(self.dataset.labels), dtype=bool)[faces.labels]
+
+    def targets(self, faces: FaceArrays, recipe: Recipe) -> npt.NDArray[np.float32]:
+        """Soft targets, (n, k)."""
+        labels = self.dataset.labels
+        shares = self.votes.distribution(faces.names, labels) if self.votes else None
+        return soft_targets(faces.labels, len(labels), recipe, shares)
+
+
+def load_splits(
+    request: Request, recipe: Recipe, say: Say, progress: Callable[[int, int], None] | None = None
+) -> tuple[Splits, Recipe]:
+    """Read the data; the recipe comes back with what it left to the data filled in.
+
+    Raises:
+        DataError: the data or the votes cannot be used.
+    """
+    dataset = open_dataset(Path(request.data), request.classes)
+    dataset = assign_splits(
+        dataset,
+        validation_share=request.validation_share,
+        test_share=request.test_share,
+        seed=recipe.seed,
+    )
+    votes = read_votes(Path(request.votes)) if request.votes else None
+    if not recipe.crop_size:
+        sides = shortest_sides(dataset)
+        side = int(np.median(sides)) if len(sides) else recipe.image_size
+        recipe = Recipe(**recipe.as_dict() | {"crop_size": min(side, recipe.image_size)})
+    total = len(dataset)
+    done = 0
+    arrays: dict[str, FaceArrays] = {}
+    for name in dataset.splits():
+
+        def report(count: int, before: int = done) -> None:
+            if progress is not None:
+                progress(before + count, total)
+
+        pictures = dataset.split(name)
+        arrays[name] = load_faces(dataset, pictures, recipe.crop_size, progress=report)
+        done += len(pictures)
+    for name, faces in arrays.items():
+        for file, reason in faces.unreadable:
+            say(f"Left out {file}: {reason}")
+        if name != TEST and set(np.unique(faces.labels)) != set(range(len(dataset.labels))):
+            raise DataError(f"{dataset.path}: a label has no readable {name} picture.")
+    if recipe.grey == "auto":
+        sample = arrays[TRAIN].crops[:: max(1, len(arrays[TRAIN]) // 500)].astype(int)
+        colourless = bool(np.abs(sample - sample[..., :1]).max() <= 2)
+        recipe = Recipe(**recipe.as_dict() | {"grey": "yes" if colourless else "no"})
+    splits = Splits(dataset, arrays[TRAIN], arrays[VALIDATION], arrays.get(TEST), votes)
+    counts = ", ".join(f"{name} {len(faces)}" for name, faces in arrays.items())
+    say(f"{len(dataset.labels)} labels ({', '.join(dataset.labels)}); faces: {counts}.")
+    return splits, recipe
+
+
+def run_training(
+    folder: Path,
+    registry: Registry,
+    say: Say,
+    progress: Callable[[int, int], None] | None = None,
+) -> Manifest:
+    """Train, or go on training, in a run folder, and write the version.
+
+    Raises:
+        DataError, TrainingError: the data or the recipe cannot be used.
+    """
+    request, recipe = read_run(folder)
+    splits, recipe = load_splits(request, recipe, say, progress)
+    (folder / "recipe.toml").write_text(recipe.as_toml(), encoding="utf-8")
+    network = Network(
+        recipe.architecture,
+        len(splits.dataset.labels),
+        recipe.crop_size,
+        recipe.image_size,
+        recipe.grey == "yes",
+        recipe.dropout,
+    )
+    start = Path(request.start) if request.start else None
+    trainer = Trainer(network, recipe, folder, request.weights, start, say)
+    targets = splits.targets(splits.train, recipe)
+    trainer.fit(splits.train, targets, splits.validation, _scorer(splits))
+    model = build(network)
+    model.set_weights(trainer.core.get_weights())
+    say("Writing the version: conversion, calibration, replay, figures.")
+    history = trainer.progress.history or []
+    return _write_version(folder, registry, request, recipe, network, model, splits, history)
+
+
+def _scorer(splits: Splits) -> Callable[[npt.NDArray[np.float32]], dict[str, float]]:
+    accepted = splits.accepted(splits.validation)
+    counted = accepted.any(axis=1)
+    truth = splits.validation.labels
+
+    def score(logits: npt.NDArray[np.float32]) -> dict[str, float]:
+        answers = logits.argmax(axis=1)
+        right = accepted[np.arange(len(answers)), answers][counted]
+        figures = {"accuracy": float((answers == truth).mean())}
+        if splits.votes is not None:
+            figures["ferplus_accuracy"] = float(right.mean()) if len(right) else 0.0
+        likelihood = np.where(accepted, softmax(logits), 0).sum(axis=1)[counted]
+        figures["val_loss"] = float(-np.log(np.maximum(likelihood, 1e-7)).mean())
+        figures["score"] = float(right.mean()) if len(right) else 0.0
+        return figures
+
+    return score
+
+
+def _write_version(
+    folder: Path,
+    registry: Registry,
+    request: Request,
+    recipe: Recipe,
+    network: Network,
+    model: keras.Model,
+    splits: Splits,
+    history: list[dict[str, Any]],
+) -> Manifest:
+    labels = splits.dataset.labels
+    created = datetime.now(UTC)
+    version = new_version_name(request.name, created)
+    validation = splits.validation
+    accepted = splits.accepted(validation)
+    with VersionFolder(registry, version) as new:
+        litert = new.add_model(model)
+        draft = Manifest(
+            version=version,
+            name=request.name,
+            title=request.title or request.name,
+            created_at=created,
+            architecture=network.architecture,
+            labels=labels.names,
+            crop_size=network.crop_size,
+            image_size=network.image_size,
+            parameters=model.count_params(),
+            settings=recipe.as_dict(),
+            seed=recipe.seed,
+            code_version=__version__,
+            data=_sources(request, splits),
+            not_for=NOT_FOR,
+            files={},
+        )
+        classifier = Classifier(draft, litert, threads=1)
+        raw = np.log(np.maximum(classifier.probabilities(validation.crops), 1e-12))
+        temperature = fit_temperature(raw, accepted)
+        probabilities = softmax(raw, temperature)
+        metrics = _figures(splits, validation, probabilities)
+        metrics["on"] = f"the validation split of {splits.dataset.path.name}, on which the epoch "
+        metrics["on"] += "was chosen and the temperature fitted"
+        if splits.test is not None and len(splits.test):
+            tested = np.log(np.maximum(classifier.probabilities(splits.test.crops), 1e-12))
+            metrics["test"] = _figures(splits, splits.test, softmax(tested, temperature))
+        replay = make_replay(
+            model,
+            network.architecture,
+            (splits.train.crops, splits.targets(splits.train, recipe)),
+            (validation.crops, splits.targets(validation, recipe), accepted),
+            seed=recipe.seed,
+        )
+        replay.save(new.path / REPLAY_FILE)
+        new.add_json("metrics.json", {"metrics": metrics, "history": history})
+        _plots(new.path, metrics, history, probabilities, accepted)
+        _plots(folder, metrics, history, probabilities, accepted)
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+        fields = draft.model_dump(exclude={"version", "files", "metrics", "temperature"})
+        fields |= {"metrics": metrics, "temperature": temperature}
+        fields["freeze_point"] = replay.freeze_point
+        card = make_card(
+            title=draft.title,
+            version=version,
+            architecture=network.architecture,
+            parameters=draft.parameters or 0,
+            crop_size=network.crop_size,
+            image_size=network.image_size,
+            data=draft.data,
+            settings=recipe.as_dict(),
+            metrics=metrics,
+        )
+        (new.path / CARD_FILE).write_text(card, encoding="utf-8")
+        return new.commit(**fields)
+
+
+def _figures(
+    splits: Splits, faces: FaceArrays, probabilities: npt.NDArray[np.float64]
+) -> dict[str, Any]:
+    voted = splits.accepted(faces) if splits.votes is not None else None
+    figures = evaluate(splits.dataset.labels, faces.labels, probabilities, accepted=voted)
+    answers = probabilities.argmax(axis=1)
+    figures["accuracy_interval"] = bootstrap_interval(faces.labels, answers)
+    figures["balanced_accuracy_interval"] = bootstrap_interval(faces.labels, answers, balanced=True)
+    if voted is not None:
+        n = figures["ferplus_n"]
+        right = round(figures["ferplus_accuracy"] * n)
+        figures["ferplus_accuracy_interval"] = wilson_interval(right, n)
+    return figures
+
+
+def _sources(request: Request, splits: Splits) -> tuple[DataSource, ...]:
+    data = splits.dataset
+    sources = [
+        DataSource(
+            name=data.path.name,
+            terms=request.terms,
+            sha256=data.sha256(),
+            split=TRAIN,
+            pictures=len(splits.train),
+        )
+    ]
+    if request.votes:
+        sources.append(DataSource(name=f"{Path(request.votes).name} (votes of ten annotators)"))
+    return tuple(sources)
+
+
+def _plots(
+    folder: Path,
+    metrics: dict[str, Any],
+    history: list[dict[str, Any]],
+    probabilities: npt.NDArray[np.float64],
+    accepted: npt.NDArray[np.bool_],
+) -> None:
+    reports.plot_history(history, folder / "curves.png")
+    reports.plot_confusion(metrics["confusion"], metrics["labels"], folder / "confusion.png")
+    reports.plot_per_class(metrics["per_class"], folder / "per_class.png")
+    counted = accepted.any(axis=1)
+    answers = probabilities.argmax(axis=1)
+    correct = accepted[np.arange(len(answers)), answers]
+    confidence = probabilities.max(axis=1)
+    reports.plot_reliability(confidence[counted], correct[counted], folder / "reliability.png")
