@@ -14,7 +14,8 @@ _LABEL = re.compile(r"[^\W_][\w '&+-]{0,39}", re.UNICODE)
 #: Names that Windows refuses as folders; a data folder may be copied there.
 _RESERVED = frozenset({"con", "prn", "aux", "nul"})
 
-#: Decisions that are no label, and so can be none.
+#: What is said where none of the labels fits. A model may have a label of that name; for that
+#: model the word then means the label.
 OTHER = "other"
 
 

@@ -126,14 +126,21 @@ def read_manifest(path: Path) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path} cannot be read: {error}.") from error
     try:
-        manifest = Manifest.model_validate_json(text)
+        # The format is looked at first: a newer manifest may well have fields unknown here.
+        format = _Format.model_validate_json(text).format
+        if format > MANIFEST_FORMAT:
+            raise ManifestError(
+                f"{path} was written by a newer version of this program "
+                f"(format {format}, this one reads up to {MANIFEST_FORMAT})."
+            )
+        return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ManifestError(f"{path} is not a valid manifest: {where}: {first['msg']}.") from error
-    if manifest.format > MANIFEST_FORMAT:
-        raise ManifestError(
-            f"{path} was written by a newer version of this program "
-            f"(format {manifest.format}, this one reads up to {MANIFEST_FORMAT})."
-        )
-    return manifest
+
+
+class _Format(BaseModel):
+    """The one field that every manifest, of whatever age, is read for first."""
+
+    format: int = MANIFEST_FORMAT

@@ -8,6 +8,7 @@ holds the history of promotions, newest last, so that a rollback is one step alo
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,9 @@ KERAS_FILE = "model.keras"
 LITERT_FILE = "model.tflite"
 REPLAY_FILE = "replay.npz"
 CARD_FILE = "card.md"
+
+#: Begins the name of a version folder that is not whole yet, and so is no version.
+UNFINISHED = ".new-"
 
 
 def new_version_name(name: str, now: datetime | None = None) -> str:
@@ -184,15 +188,17 @@ class Registry:
         """
         folder = self.path(version)
         with self._lock():
-            if version in (self.champion(), self.default()):
+            history = self.history()
+            if version in (history[-1] if history else None, self.default()):
                 raise ModelError(f"{version} is in service; promote another one first.")
             # The manifest goes first: without it the folder is no version any more, whatever
             # happens to the rest of the deletion.
             (folder / MANIFEST).unlink()
             shutil.rmtree(folder)
-            history = self.history()
             if version in history:
-                self._write_history([entry for entry in history if entry != version])
+                left = [entry for entry in history if entry != version]
+                # Without it, one champion may follow upon itself: that is no step to go back.
+                self._write_history([entry for entry, _ in itertools.groupby(left)])
 
     def _lines(self, pointer: str) -> list[str]:
         try:
