@@ -69,7 +69,7 @@ export class BoardPage {
     toast(t('board.importing', { name: file.name }));
     try {
       const answer = await call('POST', `import?as_decisions=${decisions}`, file);
-      toast(t('board.imported', { kept: answer.kept, refused: answer.refused }));
+      toast(t('board.imported', answer));
     } catch (error) {
       complain(error);
     }

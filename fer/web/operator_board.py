@@ -1,0 +1,148 @@
+"""API of the board: what `fer.collection.statistics` counts, as the page draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from fastapi import APIRouter
+
+from fer.collection.operator_sessions import SignedIn
+from fer.collection.runs import runs
+from fer.collection.samples import SampleStore, utc_now
+from fer.collection.statistics import Board, Confusion, board
+from fer.collection.tables import Status
+from fer.errors import ModelError
+from fer.web.operator_queue import Who
+from fer.web.operator_views import Models
+
+#: Days that the board goes back.
+DAYS = 30
+
+#: Decisions from which a retraining begins, as `fer.learning.retraining` has it.
+NEEDED = 50
+
+
+def board_routes(
+    store: SampleStore, models: Models, warnings: Callable[[], list[str]]
+) -> APIRouter:
+    """The route `/review/api/board`."""
+    router = APIRouter(prefix="/review/api", include_in_schema=False)
+
+    @router.get("/board")
+    def show(who: Who) -> dict[str, Any]:
+        now = utc_now()
+        found = board(store.database, now, DAYS)
+        return {
+            **board_json(found, who, models, now),
+            "size_mb": store.size_bytes() / 1e6,
+            "limit_mb": store.settings.max_collected_mb,
+            "warnings": warnings(),
+            "retraining": {
+                "have": found.new_decisions,
+                "needed": NEEDED,
+                "last": _last_run(store),
+            },
+        }
+
+    return router
+
+
+def board_json(found: Board, who: SignedIn, models: Models, now: datetime) -> dict[str, Any]:
+    """The board; reviewers see everybody's pace and only their own name."""
+    champion = models.champion()["version"]
+    versions = dict.fromkeys([*found.accuracy, *found.confusion])
+    versions.pop("", None)
+    ordered = sorted(versions, key=lambda version: (version == champion, version), reverse=True)
+    totals = {str(status): found.status.get(status, 0) for status in Status}
+    return {
+        "totals": {**totals, "collected": sum(found.status.values())},
+        "by_day": _days(found, now),
+        "models": [_model(found, models, version, champion) for version in ordered],
+        "operators": [
+            {
+                "name": name if who.is_admin or name == who.name else None,
+                "me": name == who.name,
+                "labels": count,
+                "per_minute": found.pace.get(name),
+            }
+            for name, count in sorted(found.decisions.items(), key=lambda item: -item[1])
+        ],
+        "kappa": {
+            "kappa": found.kappa,
+            "n": found.pairs,
+            "agreement": 1 - found.differences / found.pairs if found.pairs else None,
+        },
+    }
+
+
+def _days(found: Board, now: datetime) -> list[dict[str, Any]]:
+    kinds = [str(status) for status in Status if status not in (Status.PENDING, Status.DELETED)]
+    first = min(found.by_day, default=now.date())
+    # A collection that began this week fills the plot too, if with empty days before it.
+    length = min(DAYS, max(14, (now.date() - first).days + 1))
+    days = [now.date() - timedelta(days=back) for back in reversed(range(length))]
+    return [
+        {
+            "day": day.isoformat(),
+            **{name: found.by_day.get(day, {}).get(name, 0) for name in ["collected", *kinds]},
+        }
+        for day in days
+    ]
+
+
+def _model(found: Board, models: Models, version: str, champion: str | None) -> dict[str, Any]:
+    answer: dict[str, Any] = {"version": version, "champion": version == champion}
+    share = found.accuracy.get(version)
+    if share is not None and share.value is not None:
+        answer["accuracy"] = {
+            "accuracy": share.value,
+            "low": share.low,
+            "high": share.high,
+            "n": share.n,
+        }
+    confusion = found.confusion.get(version)
+    if confusion is not None:
+        answer |= confusion_json(confusion, models)
+    return answer
+
+
+def confusion_json(confusion: Confusion, models: Models) -> dict[str, Any]:
+    """Rows are the model's labels in its order, columns those and then what else was given."""
+    try:
+        own = models.labels(confusion.model)
+    except ModelError:
+        own = None
+    rows = list(own) if own is not None else [
+        label for label, counts in zip(confusion.labels, confusion.counts, strict=True)
+        if sum(counts)
+    ]  # fmt: skip
+    columns = [*rows, *(label for label in confusion.labels if label not in rows)]
+    place = {label: index for index, label in enumerate(confusion.labels)}
+
+    def count(row: str, column: str) -> int:
+        if row not in place or column not in place:
+            return 0
+        return confusion.counts[place[row]][place[column]]
+
+    matrix = [[count(row, column) for column in columns] for row in rows]
+    return {
+        "labels": rows,
+        "columns": columns,
+        "matrix": matrix,
+        "per_class": [
+            {
+                "label": label,
+                "precision": confusion.precision.get(label),
+                "recall": confusion.recall.get(label),
+                "n": sum(row[index] for row in matrix),
+            }
+            for index, label in enumerate(rows)
+        ],
+    }
+
+
+def _last_run(store: SampleStore) -> str | None:
+    last = runs(store.database, limit=1)
+    return last[0].started_at.isoformat() if last else None
