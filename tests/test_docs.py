@@ -26,7 +26,7 @@ def commands() -> Iterator[str]:
         for child, below in children.items():
             yield from walk(f"{name} {child}", below)
 
-    yield from walk("fer", typer.main.get_command(fer.cli.build()))
+    yield from walk("fer", typer.main.get_command(fer.cli.app))
 
 
 def without_code(text: str) -> str:
