@@ -153,7 +153,8 @@ def _trained_until(session: Session) -> int:
 
 def _changed_since(session: Session, event_id: int) -> Iterable[str]:
     return session.scalars(
-        sa.select(sa.distinct(LabelEvent.sample_id))
+        sa.select(LabelEvent.sample_id)
+        .distinct()
         .where(LabelEvent.id > event_id, LabelEvent.second.is_(False))
         .where(LabelEvent.kind.in_(_CHANGES))
     )

@@ -165,7 +165,7 @@ def base_line(champion: Bools, challenger: Bools, *, tolerance: float) -> Line:
     lost = before - after
     passed = lost <= tolerance + 1e-12
     how = "within" if passed else "more than"
-    change = f"loses {lost:.1%}" if lost > 0 else f"gains {-lost:.1%}"
+    change = f"loses {lost:.1%}" if lost > 0 else f"gains {abs(lost):.1%}"
     sentence = (
         f"On {n} faces of the base hold-out it {change} ({after:.1%} after {before:.1%}), "
         f"{how} the tolerated {tolerance:.1%}."
@@ -219,8 +219,8 @@ def agreement_line(keras: Floats, litert: Floats) -> Line:
     """The file that will serve must answer as the graph that was judged: probabilities (n, k)."""
     n = len(keras)
     apart = float(np.abs(keras - litert).max()) if n else 0.0
-    ranked = np.sort(keras, axis=1) if n else np.zeros((0, 2))
-    clear = ranked[:, -1] - ranked[:, -2] > AGREEMENT
+    ranked = np.sort(np.asarray(keras, np.float64), axis=1) if n else np.zeros((0, 2))
+    clear = np.diff(ranked[:, -2:], axis=1)[:, 0] > AGREEMENT
     other = int((clear & (keras.argmax(axis=1) != litert.argmax(axis=1))).sum()) if n else 0
     passed = n >= AGREEMENT_CROPS and apart <= AGREEMENT and other == 0
     sentence = (
