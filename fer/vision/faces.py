@@ -3,7 +3,7 @@
 MediaPipe's short-range model finds near faces, its full-range model those farther away, and where
 both find none and the picture is large, the full-range model looks at overlapping tiles. What the
 full-range model found, the short-range model looks at again from close by: that tells faces from
-ears and galaxies, and it draws the box in one way for near and far (the full-range model's is a
+parts of faces, and it draws the box in one way for near and far (the full-range model's is a
 twenty-fifth larger and a sixteenth higher, which framing would feel).
 """
 
@@ -33,7 +33,7 @@ MIN_SCORE = 0.5
 #: Two boxes that share more than this part of the smaller one are one face.
 _SAME_FACE = 0.5
 
-#: In a tile everything looks large, and the full-range model sees faces in galaxies and leaves;
+#: In a tile everything looks large, and the full-range model sees faces in galaxies too;
 #: true faces down to 50 px score above this in one tile or another.
 _TILE_MIN_SCORE = 0.7
 
