@@ -55,7 +55,7 @@ fresh: ## Prove `make run` and `make test` on a bare Debian 12 (root, debootstra
 	tests/fresh.sh
 
 screenshots: install-dev ## Make the pictures in docs/images again
-	$(BIN)/python docs/make_screenshots.py
+	set -e; for script in docs/make_*screenshots.py; do $(BIN)/python "$$script"; done
 
 lock: ## Make the requirements*.lock files from pyproject.toml (uv)
 	.ci/lock

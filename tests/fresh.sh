@@ -62,8 +62,11 @@ print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())" "http://
             kill -0 "$page" 2>/dev/null || { cat /tmp/page.log; echo "make run ended early"; exit 1; }
             sleep 1
         done
-        echo "The page answers after $SECONDS s: /healthz $(ask /healthz)"
-        echo "/readyz $(ask /readyz)"
+        health=$(ask /healthz)
+        echo "The page answers after $SECONDS s: /healthz $health"
+        # Fails unless a model serves.
+        ready=$(ask /readyz)
+        echo "/readyz $ready"
         grep -F "127.0.0.1:$FER_PORT" /tmp/page.log || { cat /tmp/page.log; echo "no address printed"; exit 1; }
         kill -TERM -- "-$page"
         wait "$page" || true
