@@ -48,7 +48,7 @@ def serve(settings: Settings) -> None:
         forwarded_allow_ips=settings.trusted_proxies or "127.0.0.1",
         server_header=False,
         access_log=False,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=3,
     )
     listening = config.bind_socket()
     port = listening.getsockname()[1]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.web.serving import ROOT, environment
 
-GROUND = {"errors", "labels", "config", "manifest", "registry", "files"}
+GROUND = {"__version__", "errors", "labels", "config", "manifest", "registry", "files"}
 
 #: Which rooms a room may import, besides itself and the ground.
 ROOMS = {
@@ -96,9 +96,7 @@ def test_packages_import_nothing() -> None:
             assert imports(path) == [], path
 
 
-def test_the_server_that_read_a_picture_has_no_tensorflow(
-    tmp_path: Path, face_jpeg: bytes
-) -> None:
+def test_the_server_that_read_a_picture_has_no_tensorflow(tmp_path: Path, face_jpeg: bytes) -> None:
     """The whole server is built, a face is read and kept; then its modules are looked at."""
     (tmp_path / "face.jpg").write_bytes(face_jpeg)
     program = """

@@ -78,27 +78,31 @@ class BodyLimit:
             await self._refuse(scope, receive, send)
             return
         seen = 0
-        answered = False
+        over = started = False
 
         async def limited_receive() -> Message:
-            nonlocal seen
+            nonlocal seen, over
             message = await receive()
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
                 if seen > limit:
+                    over = True
                     raise _TooLong
             return message
 
-        async def noting_send(message: Message) -> None:
-            nonlocal answered
-            answered = True
-            await send(message)
+        async def limited_send(message: Message) -> None:
+            nonlocal started
+            # Whatever a route makes of a body that was cut off, the answer is ours.
+            if started or not over:
+                started = True
+                await send(message)
 
         try:
-            await self.app(scope, limited_receive, noting_send)
+            await self.app(scope, limited_receive, limited_send)
         except _TooLong:
-            if not answered:
-                await self._refuse(scope, receive, send)
+            over = True
+        if over and not started:
+            await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         texts = Texts(request_language(scope))
@@ -133,7 +137,7 @@ def is_open(path: str) -> bool:
         # `file=` serves local files by path, and fetches what begins with http: only the first.
         remote = rest.startswith("file=") and "://" in rest
         return _GRADIO_API.fullmatch(rest) is not None and not remote
-    return "monitoring" not in path.split("/")
+    return not {"monitoring", "openapi.json"} & set(path.split("/"))
 
 
 class SecurityHeaders:
@@ -186,7 +190,8 @@ class Pages:
         root = scope.get("root_path", "").rstrip("/")
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         chosen = query.pop("lang", [""])[-1]
-        wanted = chosen if chosen in LANGUAGES else here
+        chosen = chosen if chosen in LANGUAGES else ""
+        wanted = chosen or here
         if not chosen and here == "en":
             wanted = request_language(scope)
         at_slash = inner_path(scope).endswith("/")
@@ -196,7 +201,7 @@ class Pages:
         rest = urlencode(query, doseq=True)
         response = RedirectResponse(f"{path}?{rest}" if rest else path, 303)
         response.headers["Cache-Control"] = "no-store"
-        if chosen in LANGUAGES:
+        if chosen:
             response.set_cookie(
                 LANGUAGE_COOKIE, chosen, max_age=_YEAR, path=root or "/", samesite="lax"
             )

@@ -55,14 +55,12 @@ class UploadFolder:
             return None
         if not resolved.is_relative_to(self.path.resolve()) or resolved.name == _LOCK:
             return None
+        if not stat.S_ISREG(resolved.lstat().st_mode):
+            return None
         try:
-            descriptor = os.open(resolved, os.O_RDONLY | os.O_NOFOLLOW)
+            data = resolved.read_bytes()
         except OSError:
             return None
-        with os.fdopen(descriptor, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
-            data = stream.read()
         self._remove(resolved)
         return data
 

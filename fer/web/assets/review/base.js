@@ -129,8 +129,13 @@ export function ask({ title, text, yes, input, danger }) {
 
 export const percent = (share) => (share > 0 && share < 0.005 ? '<1 %' : `${Math.round(100 * share)} %`);
 
+/** The reader's own variety of the page's language, for dates and numbers. */
+export function locale() {
+  return navigator.languages.find((tag) => tag.split('-')[0] === session.language) ?? session.language;
+}
+
 export function when(iso) {
-  return iso ? new Date(iso).toLocaleString(session.language, { dateStyle: 'medium', timeStyle: 'short' }) : '–';
+  return iso ? new Date(iso).toLocaleString(locale(), { dateStyle: 'medium', timeStyle: 'short' }) : '–';
 }
 
 /** Whether a key press is meant for a field or a dialog and not for the page. */

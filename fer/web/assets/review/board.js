@@ -1,6 +1,6 @@
 // How the collection and the models are doing: plots, and what to do where there are none yet.
 
-import { call, complain, el, get, labelText, percent, root, session, t, toast, when } from './base.js';
+import { call, complain, el, get, labelText, locale, percent, root, session, t, toast, when } from './base.js';
 import { barsChart, confusionChart, daysChart, intervalsChart, legend } from './charts.js';
 
 const KINDS = ['confirmed', 'relabelled', 'rejected', 'other', 'unsure'];
@@ -11,6 +11,24 @@ export class BoardPage {
     this.chosen = null;
     view.replaceChildren(el('p', { class: 'empty' }, t('loading')));
     this.load();
+    this.abort = new AbortController();
+    addEventListener('resize', () => {
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => this.board && this.show(), 150);
+    }, { signal: this.abort.signal });
+  }
+
+  close() {
+    this.abort.abort();
+    clearTimeout(this.timer);
+  }
+
+  /** Width that a plot has in a card over `columns` of twelve: texts are then never scaled. */
+  room(columns) {
+    const style = getComputedStyle(this.view);
+    const all = this.view.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    const share = matchMedia('(max-width: 800px)').matches ? 12 : columns;
+    return Math.floor((all - 16 * (12 / share - 1)) * (share / 12) - 34);
   }
 
   async load() {
@@ -45,7 +63,7 @@ export class BoardPage {
 
   totals(board) {
     const tile = (value, text) => el('div', {}, el('b', {}, value), el('span', {}, text));
-    const number = (n) => n.toLocaleString(session.language);
+    const number = (n) => n.toLocaleString(locale());
     const tiles = el('div', { class: 'tiles' }, tile(number(board.totals.collected), t('board.collected')),
       ['pending', ...KINDS].map((kind) => tile(number(board.totals[kind] ?? 0), t(`status.${kind}`))),
       tile(`${number(Math.round(board.size_mb))} MB`, t('board.size', { limit: number(board.limit_mb) })));
@@ -78,12 +96,12 @@ export class BoardPage {
 
   days(board) {
     const entries = [['collected', t('board.collected')], ...KINDS.map((kind) => [kind, t(`status.${kind}`)])];
-    return this.card(t('board.by_day'), t('board.last_days', { n: board.by_day.length }), 'all', daysChart(board.by_day, KINDS), legend(entries));
+    return this.card(t('board.by_day'), t('board.last_days', { n: board.by_day.length }), 'all', daysChart(board.by_day, KINDS, this.room(12)), legend(entries));
   }
 
   accuracy(board) {
     const rows = board.models.filter((model) => model.accuracy).map((model) => ({ version: model.version, champion: model.champion, ...model.accuracy }));
-    const content = rows.length ? [intervalsChart(rows), el('p', { class: 'quiet' }, t('board.accuracy_how'))] : [this.none(t('board.accuracy_none'))];
+    const content = rows.length ? [intervalsChart(rows, this.room(12)), el('p', { class: 'quiet' }, t('board.accuracy_how'))] : [this.none(t('board.accuracy_none'))];
     return this.card(t('board.accuracy'), t('board.interval'), 'all', ...content);
   }
 
@@ -98,7 +116,7 @@ export class BoardPage {
     const known = board.models.filter((other) => other.matrix);
     const choice = el('select', { 'aria-label': t('fact.model'), onchange: () => { this.chosen = choice.value; this.show(); } },
       known.map((other) => el('option', { value: other.version, selected: other === model }, other.version)));
-    return this.card(t('board.confusion'), null, '', choice, confusionChart(model.labels, model.columns, model.matrix), el('p', { class: 'quiet' }, t('board.confusion_how')));
+    return this.card(t('board.confusion'), null, '', choice, confusionChart(model.labels, model.columns, model.matrix, this.room(6)), el('p', { class: 'quiet' }, t('board.confusion_how')));
   }
 
   perClass(board) {
@@ -112,7 +130,7 @@ export class BoardPage {
 
   pace(board) {
     const rows = board.operators.map((one) => [one.name ?? t(one.me ? 'board.you' : 'board.somebody'), one.per_minute ?? 0, `${(one.per_minute ?? 0).toFixed(1)} · ${one.labels}`]);
-    return this.card(t('board.pace'), t('board.pace_hint'), 'third', rows.length ? barsChart(rows, t('board.pace')) : this.none(t('board.decide_first')));
+    return this.card(t('board.pace'), t('board.pace_hint'), 'third', rows.length ? barsChart(rows, t('board.pace'), this.room(4)) : this.none(t('board.decide_first')));
   }
 
   agreement(board) {

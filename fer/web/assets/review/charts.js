@@ -1,6 +1,6 @@
 // Small plots as SVG, from numbers alone.
 
-import { labelText, percent, t } from './base.js';
+import { labelText, locale, percent, t } from './base.js';
 
 const NS = 'http://www.w3.org/2000/svg';
 
@@ -28,8 +28,8 @@ export function roundUp(value) {
 }
 
 /** Stacked bars of decisions by day, with what was collected behind them. */
-export function daysChart(days, kinds) {
-  const [width, height, left, bottom] = [640, 190, 34, 20];
+export function daysChart(days, kinds, width) {
+  const [height, left, bottom] = [200, 34, 20];
   const chart = frame(width, height, t('board.by_day'));
   const top = roundUp(Math.max(4, ...days.map((day) => Math.max(day.collected, kinds.reduce((sum, kind) => sum + day[kind], 0)))));
   const y = (value) => 8 + (height - bottom - 8) * (1 - value / top);
@@ -38,7 +38,7 @@ export function daysChart(days, kinds) {
     chart.append(svg('text', { x: left - 5, y: y(value) + 4, 'text-anchor': 'end' }, String(value)));
   }
   const slot = (width - left) / days.length;
-  const bar = Math.min(slot * 0.42, 18);
+  const bar = Math.min(slot * 0.42, 20);
   days.forEach((day, n) => {
     const x = left + slot * (n + 0.5);
     chart.append(tip(svg('rect', { class: 'collected', x: x - bar, y: y(day.collected), width: bar, height: y(0) - y(day.collected) }), `${day.day}: ${t('board.collected')} ${day.collected}`));
@@ -48,8 +48,8 @@ export function daysChart(days, kinds) {
       chart.append(tip(svg('rect', { class: kind, x, y: y(sum + day[kind]), width: bar, height: y(sum) - y(sum + day[kind]) }), `${day.day}: ${t(`status.${kind}`)} ${day[kind]}`));
       sum += day[kind];
     }
-    const every = Math.ceil(days.length / 8);
-    if ((days.length - 1 - n) % every === 0) chart.append(svg('text', { x, y: height - 5, 'text-anchor': 'middle' }, day.day.slice(5)));
+    const every = Math.ceil((days.length * 48) / width);
+    if ((days.length - 1 - n) % every === 0) chart.append(svg('text', { x, y: height - 5, 'text-anchor': 'middle' }, new Date(day.day).toLocaleDateString(locale(), { day: 'numeric', month: 'short', timeZone: 'UTC' })));
   });
   return chart;
 }
@@ -68,9 +68,9 @@ export function legend(entries) {
 }
 
 /** Accuracy of each version with its interval, on one scale. */
-export function intervalsChart(rows) {
+export function intervalsChart(rows, width) {
   const line = 30;
-  const [width, left, right] = [640, 268, 118];
+  const [left, right] = width < 560 ? [0, 104] : [268, 118];
   const height = rows.length * line + 24;
   const chart = frame(width, height, t('board.accuracy'));
   const low = Math.max(0, Math.floor(10 * Math.min(...rows.map((row) => row.low)) - 0.01) / 10);
@@ -80,9 +80,9 @@ export function intervalsChart(rows) {
     if ((10 - tick) % Math.max(1, Math.round((1 - low) * 10 / 5)) === 0) chart.append(svg('text', { x: x(tick / 10), y: height - 6, 'text-anchor': 'middle' }, `${tick * 10} %`));
   }
   rows.forEach((row, n) => {
-    const y = n * line + line / 2 + 4;
+    const y = n * line + line / 2 + 4 + (left ? 0 : 6);
     const name = row.version.length > 40 ? `${row.version.slice(0, 39)}…` : row.version;
-    chart.append(tip(svg('text', { class: row.champion ? 'strong' : '', x: 0, y: y + 4 }, name), row.version));
+    chart.append(tip(svg('text', { class: row.champion ? 'strong' : '', x: 0, y: left ? y + 4 : y - 9 }, name), row.version));
     chart.append(svg('line', { class: 'range', x1: x(row.low), x2: x(row.high), y1: y, y2: y }));
     chart.append(tip(svg('circle', { class: 'dot', cx: x(row.accuracy), cy: y, r: 5 }), `${percent(row.accuracy)} (${percent(row.low)} – ${percent(row.high)})`));
     chart.append(svg('text', { class: 'strong', x: width - right + 12, y: y + 4 }, percent(row.accuracy)));
@@ -92,9 +92,9 @@ export function intervalsChart(rows) {
 }
 
 /** Predictions (rows) against final labels (columns), each row as shares of its sum. */
-export function confusionChart(labels, columns, matrix) {
-  const [left, top, cell] = [86, 70, Math.min(64, Math.floor(500 / columns.length))];
-  const width = left + cell * columns.length + 4;
+export function confusionChart(labels, columns, matrix, room) {
+  const [left, top, cell] = [86, 70, Math.min(52, Math.floor((room - 130) / columns.length))];
+  const width = left + cell * columns.length + 42;
   const height = top + cell * labels.length + 4;
   const chart = frame(width, height, t('board.confusion'));
   // Never larger than its numbers need.
@@ -122,8 +122,8 @@ function columnText(label) {
 }
 
 /** One bar for each row: `[name, value, text]`. */
-export function barsChart(rows, title) {
-  const [width, left, right, line] = [420, 130, 70, 26];
+export function barsChart(rows, title, width) {
+  const [left, right, line] = [width * 0.3, 76, 26];
   const chart = frame(width, rows.length * line + 4, title);
   const top = Math.max(...rows.map(([, value]) => value), 1e-9);
   rows.forEach(([name, value, text], n) => {

@@ -51,9 +51,9 @@ export class GridPage {
     this.count = el('output', { id: 'selected' });
     this.buttons = [
       ...session.sitting.keys.map(([label, key]) => decide(key.toUpperCase(), labelText(label), () => this.decide('relabel', label))),
-      decide('↵', t('act.confirm'), () => this.decide('confirm')),
-      decide('O', t('act.other'), () => this.other()),
-      decide('X', t('act.reject'), () => this.decide('reject')),
+      decide('↵', t('short.confirm'), () => this.decide('confirm')),
+      decide('O', t('short.other'), () => this.other()),
+      decide('X', t('short.reject'), () => this.decide('reject')),
       decide('U', t('act.unsure'), () => this.decide('unsure')),
     ];
     const undo = el('button', { onclick: () => this.undo() }, el('kbd', {}, '⌫'), t('act.undo'));
@@ -133,9 +133,12 @@ export class GridPage {
     const { sample } = card;
     const label = sample.final_label ?? sample.predicted_label;
     const name = sample.blind ? t('queue.blind') : label && label !== 'other' ? labelText(label) : t(`status.${sample.status}`);
-    card.what.replaceChildren(el('b', {}, name), el('span', {}, sample.confidence === undefined || sample.confidence === null ? '' : percent(sample.confidence)));
+    const sure = sample.confidence === undefined || sample.confidence === null ? '' : percent(sample.confidence);
+    const changed = sample.final_label && sample.predicted_label && sample.final_label !== sample.predicted_label;
+    card.what.replaceChildren(el('b', {}, name), el('span', { class: 'quiet' }, changed ? '' : sure));
     const tone = { confirmed: 'good', relabelled: 'warn', rejected: 'bad' }[sample.status] ?? '';
     card.under.replaceChildren(el('span', { class: `chip ${tone}` }, t(`status.${sample.status}`)),
+      changed ? el('s', { title: t('fact.predicted') }, labelText(sample.predicted_label)) : '',
       sample.visitor_disagreed ? el('span', { class: 'chip warn', title: `${t('queue.visitor')}: ${labelText(sample.visitor_label)}` }, '≠') : '');
     card.node.title = `${when(sample.created_at)}\n${sample.model_version}\n${sample.id}`;
   }

@@ -29,7 +29,7 @@ export async function openHistory(id, changed = null) {
   const image = el('img', { alt: '' });
   const close = el('button', { 'aria-label': t('close'), onclick: closeHistory }, '×');
   drawer.append(el('header', {}, el('h2', {}, t('history.title')), close), image, facts(sample),
-    el('ol', { class: 'events' }, events.map((event) => row(sample, event)).reverse()));
+    el('ol', { class: 'events' }, events.map((event) => row(sample, event)).reverse(), first(sample, events)));
   if (session.role === 'admin' && !sample.deleted_at) {
     drawer.append(el('button', { class: 'danger', onclick: () => remove(sample) }, t('history.delete')));
   }
@@ -79,6 +79,13 @@ function row(sample, event) {
     event.note ? el('div', {}, `“${event.note}”`) : null,
     el('div', { class: 'quiet' }, event.actor_kind === 'visitor' ? t('queue.visitor') : event.actor, event.order_shown ? ` · ${t(`order.${event.order_shown}`)}` : ''),
     restore ? el('button', { onclick: () => goBack(sample, event) }, t('history.restore')) : null);
+}
+
+/** The state in which the sample was kept: before every event. */
+function first(sample, events) {
+  const back = !sample.deleted_at && events.some((event) => event.kind !== 'suggest') && sample.status !== 'pending';
+  return el('li', {}, el('time', { datetime: sample.created_at }, when(sample.created_at)), el('div', {}, el('b', {}, t('event.kept'))),
+    back ? el('button', { onclick: () => goBack(sample, { id: null }) }, t('history.restore')) : null);
 }
 
 async function goBack(sample, event) {

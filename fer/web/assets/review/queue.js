@@ -1,6 +1,6 @@
 // One face at a time, by keys: the next one is shown at once, the decision is sent behind it.
 
-import { ask, banner, complain, decisionText, el, labelText, percent, post, root, session, t, toast, typing, when } from './base.js';
+import { ask, banner, complain, decisionText, el, labelText, locale, percent, post, root, session, t, toast, typing, when } from './base.js';
 import { Pool, drawCrop, drawWhole, load } from './faces.js';
 import { openHistory } from './history.js';
 import { store } from './sitting.js';
@@ -60,7 +60,6 @@ export class QueuePage {
     this.trailBox = el('div', { class: 'trail', id: 'trail' });
     this.labels = el('div', { class: 'labels', id: 'labels' });
     this.facts = el('dl', { class: 'facts panel' });
-    this.extra = el('div', {});
     const act = (key, text, run, wide) => el('button', { 'data-act': key, class: wide ? 'wide' : '', onclick: run }, el('kbd', {}, key), text);
     this.confirm = act('↵', t('act.confirm'), () => this.confirmPrediction(), true);
     const acts = el('div', { class: 'acts' }, this.confirm,
@@ -70,7 +69,7 @@ export class QueuePage {
       act('⌫', t('act.undo'), () => this.undo()));
     this.content = el('div', { class: 'queue' },
       el('section', { class: 'stage' }, this.face, this.trailBox),
-      el('section', { class: 'side' }, el('div', { class: 'order' }, choice, this.count), this.extra, this.labels, acts, this.facts));
+      el('section', { class: 'side' }, el('div', { class: 'order' }, choice, this.count), this.labels, acts, this.facts));
     this.view.replaceChildren(this.content);
     this.buildLabels();
     this.show(null);
@@ -98,7 +97,6 @@ export class QueuePage {
     if (!face) {
       this.face.replaceChildren(el('p', {}, t('queue.loading')));
       this.facts.replaceChildren();
-      this.extra.replaceChildren();
       this.clearBars();
       return;
     }
@@ -178,7 +176,7 @@ export class QueuePage {
 
   showCount() {
     if (this.left === null) return;
-    this.count.textContent = t('queue.left', { n: this.left.toLocaleString(session.language) });
+    this.count.textContent = t('queue.left', { n: this.left.toLocaleString(locale()) });
   }
 
   onReady() {
