@@ -20,8 +20,8 @@ from fer.web.operator_views import Models
 #: Days that the board goes back.
 DAYS = 30
 
-#: Decisions from which a retraining begins, as `fer.learning.retraining` has it.
-NEEDED = 50
+#: Decisions from which a retraining's gate judges at all (`fer.learning.gate.FEWEST_FACES`).
+FEWEST = 20
 
 
 def board_routes(
@@ -39,11 +39,7 @@ def board_routes(
             "size_mb": store.size_bytes() / 1e6,
             "limit_mb": store.settings.max_collected_mb,
             "warnings": warnings(),
-            "retraining": {
-                "have": found.new_decisions,
-                "needed": NEEDED,
-                "last": _last_run(store),
-            },
+            "retraining": _retraining(store, found.new_decisions),
         }
 
     return router
@@ -143,6 +139,23 @@ def confusion_json(confusion: Confusion, models: Models) -> dict[str, Any]:
     }
 
 
-def _last_run(store: SampleStore) -> str | None:
-    last = runs(store.database, limit=1)
-    return last[0].started_at.isoformat() if last else None
+def _retraining(store: SampleStore, have: int) -> dict[str, Any]:
+    last = next(iter(runs(store.database, limit=1)), None)
+    missing = more_needed(last.metrics) if last is not None else None
+    return {
+        "have": have,
+        "needed": missing if missing is not None else FEWEST,
+        "last": last.started_at.isoformat() if last is not None else None,
+    }
+
+
+def more_needed(metrics: object) -> int | None:
+    """How many more decisions the last run's verdict asked for; None where it asked for none."""
+    if isinstance(metrics, dict):
+        own = metrics.get("more_needed")
+        if isinstance(own, int) and own > 0:
+            return own
+        metrics = list(metrics.values())
+    if isinstance(metrics, list):
+        return next((n for n in map(more_needed, metrics) if n is not None), None)
+    return None

@@ -80,7 +80,8 @@ def _version(registry: Registry, version: str, champion: str | None) -> dict[str
         manifest = registry.manifest(version)
     except ModelError as error:
         return {**answer, "problem": error.message}
-    accuracy = manifest.metrics.get("accuracy")
+    figures = manifest.metrics.get("test", manifest.metrics)
+    accuracy = figures.get("accuracy") if isinstance(figures, dict) else None
     return {
         **answer,
         "labels": list(manifest.labels),

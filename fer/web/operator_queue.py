@@ -115,10 +115,13 @@ class QueueDesk:
             if last is None or not _is_own(last, who, body):
                 raise
             event = last
-        answer: dict[str, Any] = {"event_id": event.id, "row_version": event.row_version, "prediction": None}
-        if event.blind and not event.second:
-            answer["prediction"] = self.store.get(body.sample_id).predicted_label
-        return answer
+        # Told after the key: what the model had said. A second opinion stays blind to the end.
+        told = event.blind and not event.second
+        return {
+            "event_id": event.id,
+            "row_version": event.row_version,
+            "prediction": self.store.get(body.sample_id).predicted_label if told else None,
+        }
 
     def undo(self, who: SignedIn, body: UndoBody) -> dict[str, Any]:
         """Take the last decision of the sitting back."""
@@ -177,6 +180,7 @@ def queue_routes(desk: QueueDesk, left: Any) -> APIRouter:
             "expires_at": who.expires_at.isoformat(),
             "new_sitting": secrets.token_urlsafe(16),
             "champion": desk.models.champion(),
+            "models": list(reversed(desk.models.registry.versions())),
             "orders": ORDERS,
             "language": language,
             "languages": LANGUAGES,

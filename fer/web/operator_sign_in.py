@@ -142,7 +142,8 @@ def in_language(request: Request, chosen: str) -> Response | None:
     """Where a page was asked for with `?lang=`: remember the language, and the page again."""
     if chosen not in LANGUAGES:
         return None
-    kept = f"?next={next_page(request.query_params['next'])}" * ("next" in request.query_params)
+    wanted = request.query_params.get("next")
+    kept = f"?next={next_page(wanted)}" if wanted is not None else ""
     here = inner_path(request.scope).rstrip("/")
     path = _root(request) + (here if here in PAGES else "/sign-in")
     response = RedirectResponse(path + kept, 303, {"Cache-Control": "no-store"})

@@ -51,8 +51,9 @@ def transfer_routes(store: SampleStore, reader: FaceReader) -> APIRouter:
     async def import_zip(who: Admin, request: Request, as_decisions: bool = False) -> Any:
         with _received(store.settings.data_dir) as path:
             await _receive(request.stream(), path)
+            operator = who.name if as_decisions else None
             report = await run_in_threadpool(
-                import_pictures, store, path, reader, as_decisions=who.name if as_decisions else None
+                import_pictures, store, path, reader, as_decisions=operator
             )
         return {
             "imported": report.imported,

@@ -110,7 +110,7 @@ def drawn_sample(label: str, confidence: float, seed: int, model: str, **more: A
     others = np.minimum(others, confidence * 0.98)
     shares = dict(zip((name for name in labels if name != label), others.tolist(), strict=True))
     shares[label] = confidence
-    box = FaceBox(0.2 * side, 0.26 * side, 0.6 * side, 0.6 * side, 0.0, 0.7 + 0.3 * rng.random())
+    box = FaceBox(0.13 * side, 0.2 * side, 0.74 * side, 0.74 * side, 0.0, 0.7 + 0.3 * rng.random())
     return NewSample(
         jpeg=draw_face(drawn, seed, side),
         width=side,
@@ -119,7 +119,7 @@ def drawn_sample(label: str, confidence: float, seed: int, model: str, **more: A
         probabilities={name: shares[name] for name in labels},
         model_version=model,
         predicted_label=label,
-        face_px=int(0.6 * side),
+        face_px=int(0.74 * side),
         sharpness=float(rng.uniform(20, 400)),
         notice_version="1",
         **more,
@@ -219,19 +219,21 @@ def running_console(folder: Path, **settings: Any) -> Iterator[Console]:
         _env_file=None, data_dir=folder / "data", models_dir=folder / "models", **settings
     )
     services = build_services(given, UploadFolder(folder / "uploads"))
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, root_path=given.root_path)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     add_routes(app, services)
-    with serving(app) as url:
-        yield Console(url + given.root_path, services, model, app)
+    with serving(app, given.root_path) as url:
+        yield Console(url, services, model, app)
     services.stop()
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """`app` on a free port of the loopback address; its URL."""
+def serving(app: FastAPI, root_path: str = "") -> Iterator[str]:
+    """`app` on a free port of the loopback address; its URL, as a proxy in front of it sees it."""
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        app, log_level="warning", timeout_graceful_shutdown=2, root_path=root_path
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
@@ -268,5 +270,7 @@ def flat_routes(routes: Sequence[Any]) -> list[Any]:
     found = []
     for route in routes:
         found.append(route)
-        found += flat_routes(getattr(route, "routes", None) or [])
+        # FastAPI keeps an included router as one route that holds it.
+        inner = getattr(route, "original_router", route)
+        found += flat_routes(getattr(inner, "routes", None) or [])
     return found
