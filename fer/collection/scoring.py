@@ -157,11 +157,10 @@ def _suspects(entries: list[tuple[str, list[float], int]]) -> dict[str, float]:
 
 def _write_label_errors(database: Database, suspects: dict[str, float]) -> None:
     with database.session() as session:
-        held = dict(
-            session.execute(
-                sa.select(Sample.id, Sample.label_error).where(Sample.label_error.is_not(None))
-            ).tuples()
+        marked = session.execute(
+            sa.select(Sample.id, Sample.label_error).where(Sample.label_error.is_not(None))
         )
+        held = {sample_id: value for sample_id, value in marked}
     changes: dict[str, float | None] = {
         sample_id: value for sample_id, value in suspects.items() if held.get(sample_id) != value
     }
