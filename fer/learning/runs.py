@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fer import __version__
-from fer.errors import DataError, TrainingError
+from fer.errors import TrainingError
 from fer.learning import reports
 from fer.learning.architectures import Network, build
 from fer.learning.cards import NOT_FOR, make_card
@@ -136,34 +136,32 @@ def load_splits(
         DataError: the data or the votes cannot be used.
     """
     dataset = open_dataset(Path(request.data), request.classes)
-    dataset = assign_splits(
-        dataset,
-        validation_share=request.validation_share,
-        test_share=request.test_share,
-        seed=recipe.seed,
-    )
     votes = read_votes(Path(request.votes)) if request.votes else None
     if not recipe.crop_size:
         sides = shortest_sides(dataset)
         side = int(np.median(sides)) if len(sides) else recipe.image_size
         recipe = Recipe(**recipe.as_dict() | {"crop_size": min(side, recipe.image_size)})
-    total = len(dataset)
-    done = 0
-    arrays: dict[str, FaceArrays] = {}
-    for name in dataset.splits():
 
-        def report(count: int, before: int = done) -> None:
-            if progress is not None:
-                progress(before + count, total)
+    def report(done: int) -> None:
+        if progress is not None:
+            progress(done, len(dataset))
 
-        pictures = dataset.split(name)
-        arrays[name] = load_faces(dataset, pictures, recipe.crop_size, progress=report)
-        done += len(pictures)
-    for name, faces in arrays.items():
-        for file, reason in faces.unreadable:
-            say(f"Left out {file}: {reason}")
-        if name != TEST and set(np.unique(faces.labels)) != set(range(len(dataset.labels))):
-            raise DataError(f"{dataset.path}: a label has no readable {name} picture.")
+    faces = load_faces(dataset, dataset.pictures, recipe.crop_size, progress=report)
+    for file, reason in faces.unreadable:
+        say(f"Left out {file}: {reason}")
+    # Split only what can be read: a label with few pictures must not lose its only one.
+    readable = set(faces.names)
+    dataset = assign_splits(
+        replace(dataset, pictures=tuple(p for p in dataset.pictures if p.name in readable)),
+        validation_share=request.validation_share,
+        test_share=request.test_share,
+        seed=recipe.seed,
+    )
+    row_of = {name: row for row, name in enumerate(faces.names)}
+    arrays = {
+        name: faces.take([row_of[picture.name] for picture in dataset.split(name)])
+        for name in dataset.splits()
+    }
     if recipe.grey == "auto":
         sample = arrays[TRAIN].crops[:: max(1, len(arrays[TRAIN]) // 500)].astype(int)
         colourless = bool(np.abs(sample - sample[..., :1]).max() <= 2)
