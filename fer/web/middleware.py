@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlencode
 
@@ -56,14 +56,20 @@ class BodyLimit:
     Args:
         picture_bytes: longest picture, for the routes that take one.
         picture_routes: ends of the paths of those routes.
+        larger: longest body of routes that take yet more, by their paths.
     """
 
     def __init__(
-        self, app: ASGIApp, picture_bytes: int, picture_routes: tuple[str, ...] = ()
+        self,
+        app: ASGIApp,
+        picture_bytes: int,
+        picture_routes: tuple[str, ...] = (),
+        larger: Mapping[str, int] | None = None,
     ) -> None:
         self.app = app
         self.picture_bytes = picture_bytes
         self.picture_routes = picture_routes
+        self.larger = dict(larger or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -72,6 +78,7 @@ class BodyLimit:
         limit = SMALL_BODY
         if scope["path"].rstrip("/").endswith(self.picture_routes):
             limit = self.picture_bytes + _MULTIPART
+        limit = self.larger.get(inner_path(scope), limit)
         headers = Headers(scope=scope)
         announced = headers.get("content-length", "")
         if announced.isdigit() and int(announced) > limit:

@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fastapi import APIRouter, Request
-from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response, StreamingResponse
 
 from fer.collection.export import export_zip
 from fer.collection.importing import FaceReader, import_pictures
@@ -29,6 +28,8 @@ IMPORT_BYTES = 2_000_000_000
 #: End of the path of the route that takes one.
 IMPORT_ROUTE = "/review/api/import"
 
+_CHUNK = 256 * 1024
+
 
 def transfer_routes(store: SampleStore, reader: FaceReader) -> APIRouter:
     """`/review/api/export` and `/review/api/import`."""
@@ -36,16 +37,18 @@ def transfer_routes(store: SampleStore, reader: FaceReader) -> APIRouter:
 
     @router.get("/review/api/export")
     def export(who: Who) -> Response:
-        path = _temporary(store.settings.data_dir)
-        try:
+        with _received(store.settings.data_dir) as path:
             export_zip(store, path)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+            stream = path.open("rb")
+        # The name is gone before the first byte is sent: the faces in it may be deleted any
+        # moment, and whoever hangs up must leave nothing behind.
+        size = os.fstat(stream.fileno()).st_size
         name = f"fer-samples-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.zip"
-        # Gone as soon as it was sent: the faces in it may be deleted any moment.
-        remove = BackgroundTask(path.unlink, missing_ok=True)
-        return FileResponse(path, media_type="application/zip", filename=name, background=remove)
+        headers = {
+            "Content-Length": str(size),
+            "Content-Disposition": f'attachment; filename="{name}"',
+        }
+        return StreamingResponse(_chunks(stream), media_type="application/zip", headers=headers)
 
     @router.post(IMPORT_ROUTE)
     async def import_zip(who: Admin, request: Request, as_decisions: bool = False) -> Any:
@@ -63,6 +66,12 @@ def transfer_routes(store: SampleStore, reader: FaceReader) -> APIRouter:
         }
 
     return router
+
+
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    with stream:
+        while chunk := stream.read(_CHUNK):
+            yield chunk
 
 
 async def _receive(chunks: AsyncIterator[bytes], path: Path) -> None:

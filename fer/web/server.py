@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 from fer.config import Settings
 from fer.errors import ModelError
 from fer.web.middleware import BodyLimit, ClosedDoors, Pages, SecurityHeaders
+from fer.web.operator_transfer import IMPORT_BYTES, IMPORT_ROUTE
 from fer.web.services import Services, build_services
 from fer.web.texts import LANGUAGES, Texts
 from fer.web.uploads import UploadFolder
@@ -65,6 +66,7 @@ def create_app(settings: Settings, uploads: UploadFolder) -> FastAPI:
         BodyLimit,
         picture_bytes=int(settings.max_image_mb * 1_000_000),
         picture_routes=PICTURE_ROUTES,
+        larger={IMPORT_ROUTE: IMPORT_BYTES},
     )
     app.add_middleware(SecurityHeaders)
     return app

@@ -235,10 +235,7 @@ ADMIN_ONLY = [
 def test_reviewers_may_not_do_what_admins_do(console: Console, method: str, path: str) -> None:
     client = console.signed_in("grace")
     bodies = {"models/promote": {"version": console.model}, "delete": {"ids": console.ids}}
-    if method == "GET":
-        answer = client.get(path)
-    else:
-        answer = client.post(path, bodies.get(path, {}))
+    answer = client.get(path) if method == "GET" else client.post(path, bodies.get(path, {}))
     assert (answer.status_code, answer.json()["code"]) == (403, "admin")
     assert all(row.deleted_at is None for row in console.samples().values())
 

@@ -242,22 +242,29 @@ export class GridPage {
     if (note !== null) this.decide('other', null, note);
   }
 
-  async decide(kind, label = null, note = null) {
-    const chosen = [...this.selected];
-    if (!chosen.length || this.deciding) return;
-    const items = chosen.flatMap((index) => [this.cards[index].sample, ...this.cards[index].sample.copies])
-      .map((sample) => ({ id: sample.id, row_version: sample.row_version }));
-    this.deciding = true;
-    try {
-      const answer = await post('decide-many', { items, kind, label, note, model: session.sitting.model, sitting: `${session.sitting.id}-grid` });
-      this.apply(answer);
-      this.selected.clear();
-      this.showSelection();
-    } catch (error) {
-      complain(error);
-    } finally {
-      this.deciding = false;
-    }
+  /** One request after the other: a key that comes while one is on its way waits for its turn. */
+  inTurn(task) {
+    this.turn = (this.turn ?? Promise.resolve()).then(task).catch(complain);
+    return this.turn;
+  }
+
+  decide(kind, label = null, note = null) {
+    const chosen = [...this.selected].map((index) => this.cards[index]);
+    if (!chosen.length) return;
+    this.selected.clear();
+    this.showSelection();
+    this.inTurn(async () => {
+      const items = chosen.flatMap((card) => [card.sample, ...card.sample.copies])
+        .map((sample) => ({ id: sample.id, row_version: sample.row_version }));
+      try {
+        this.apply(await post('decide-many', { items, kind, label, note, model: session.sitting.model, sitting: `${session.sitting.id}-grid` }));
+      } catch (error) {
+        // Selected again, so that one key tries again.
+        this.cards.forEach((card, index) => chosen.includes(card) && this.selected.add(index));
+        this.showSelection();
+        throw error;
+      }
+    });
   }
 
   apply(answer) {
@@ -271,19 +278,13 @@ export class GridPage {
     else if (answer.done) toast(t('grid.decided', { n: answer.done }));
   }
 
-  async undo() {
-    if (this.deciding) return;
-    this.deciding = true;
-    try {
+  undo() {
+    this.inTurn(async () => {
       const answer = await post('undo-many', { sitting: `${session.sitting.id}-grid` });
       if (!answer.samples.length) toast(t('queue.nothing_to_undo'));
       else toast(t('grid.undone', { n: answer.samples.length }));
       this.apply(answer);
-    } catch (error) {
-      complain(error);
-    } finally {
-      this.deciding = false;
-    }
+    });
   }
 
   async remove() {
