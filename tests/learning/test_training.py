@@ -1,0 +1,250 @@
+"""Training on small pictures, to the end: what is learned, resumed, written and served."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from fer.errors import DamagedModelError, DataError, TrainingError
+from fer.learning import training
+from fer.learning.architectures import Network, build, build_core
+from fer.learning.augmentation import Augmentation, RandomFace
+from fer.learning.recipe import Recipe
+from fer.learning.replay import balanced_choice, cut, load_replay
+from fer.learning.runs import Request, run_training, start_run
+from fer.learning.training import FaceBatches, class_weights, soft_targets
+from fer.registry import CARD_FILE, KERAS_FILE, LITERT_FILE, REPLAY_FILE, Registry
+from fer.vision.classifier import Classifier
+from tests.learning.conftest import LABELS, draw
+
+QUICK = Recipe(
+    architecture="cnn",
+    image_size=24,
+    epochs=6,
+    head_epochs=0,
+    batch_size=8,
+    learning_rate=3e-3,
+    average=0.5,
+    flip=0.0,
+    rotation=0.0,
+    shift=0.02,
+    zoom=0.0,
+    erase=0.0,
+    seed=1,
+)
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, make_pictures: Callable[..., None]
+) -> tuple[Registry, str, Path]:
+    """A version trained on nine pictures a class, its registry and its run folder."""
+    folder = tmp_path_factory.mktemp("trained")
+    make_pictures(folder / "data", 9)
+    (folder / "data" / "sad" / "broken.jpg").write_bytes(b"not a picture")
+    registry = Registry(folder / "models")
+    registry.folder.mkdir()
+    request = Request(data=str(folder / "data"), name="bands", weights=None, terms="drawn here")
+    run = start_run(request, QUICK, folder / "runs")
+    lines: list[str] = []
+    manifest = run_training(run, registry, lines.append)
+    assert any("broken.jpg" in line for line in lines)
+    return registry, manifest.version, run
+
+
+def test_nine_pictures_a_class_are_learned(trained: tuple[Registry, str, Path]) -> None:
+    registry, version, _ = trained
+    classifier = Classifier.load(registry, version)
+    crops = np.stack([draw(label, seed, 24) for label in range(3) for seed in range(50, 60)])
+    answers = classifier.probabilities(crops).argmax(axis=1)
+    # The labels stand in alphabetical order whatever their case: happy, sad, Wide awake.
+    assert classifier.labels.names == LABELS
+    assert (answers == np.repeat(range(3), 10)).mean() > 0.9
+
+
+def test_the_version_is_whole_and_says_what_it_is(trained: tuple[Registry, str, Path]) -> None:
+    registry, version, run = trained
+    registry.verify(version)
+    manifest = registry.manifest(version)
+    assert {KERAS_FILE, LITERT_FILE, REPLAY_FILE, CARD_FILE, "metrics.json"} <= set(manifest.files)
+    assert manifest.settings["epochs"] == 6
+    assert manifest.settings["grey"] == "yes"
+    assert manifest.crop_size == 24
+    assert manifest.data[0].terms == "drawn here"
+    assert manifest.metrics["n"] + manifest.metrics["test"]["n"] == 3 * 2
+    card = (registry.path(version) / CARD_FILE).read_text()
+    assert "drawn here" in card
+    assert "What it is not for" in card
+    assert len(json.loads((run / "history.json").read_text())) == 6
+
+
+def test_keras_and_litert_agree(trained: tuple[Registry, str, Path]) -> None:
+    registry, version, _ = trained
+    model = keras.saving.load_model(
+        registry.verified_file(version, KERAS_FILE), safe_mode=True, compile=False
+    )
+    crops = np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3), dtype=np.uint8)
+    logits = model.predict(crops, verbose=0) / registry.manifest(version).temperature
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    answered = Classifier.load(registry, version).probabilities(crops)
+    np.testing.assert_allclose(answered, expected, atol=1e-4)
+    assert getattr(model, "optimizer", None) is None
+
+
+def test_replay_belongs_to_its_model_alone(trained: tuple[Registry, str, Path]) -> None:
+    registry, version, _ = trained
+    path = registry.verified_file(version, REPLAY_FILE)
+    model = keras.saving.load_model(registry.path(version) / KERAS_FILE, compile=False)
+    replay = load_replay(path, model)
+    # 27 pictures less the six of validation and test.
+    assert len(replay.activations) == 21
+    assert replay.activations.dtype == np.float16
+    np.testing.assert_allclose(replay.targets.sum(axis=1), 1, atol=1e-5)
+    _, tail = cut(model, replay.freeze_point)
+    assert tail(replay.activations.astype(np.float32)).shape == (21, 3)
+    other = build(Network("cnn", 3, 24, 24))
+    with pytest.raises(DamagedModelError, match="another network"):
+        load_replay(path, other)
+
+
+def test_a_stopped_training_ends_as_an_unbroken_one(
+    tmp_path: Path, make_pictures: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pictures(tmp_path / "data", 6)
+    registry = Registry(tmp_path / "models")
+    registry.folder.mkdir()
+    recipe = dataclasses.replace(QUICK, epochs=3, shift=0.0, noise=0.0, blur=0.0, dropout=0.0)
+    recipe = dataclasses.replace(recipe, brightness=0.0, contrast=0.0, stretch=0.0)
+    request = Request(data=str(tmp_path / "data"), name="bands", weights=None)
+    whole = start_run(request, recipe, tmp_path / "whole")
+    run_training(whole, registry, print)
+
+    class PowerCut(Exception):
+        pass
+
+    def cut_power(line: str) -> None:
+        if line.startswith("fine-tune 3/3"):
+            raise PowerCut
+
+    broken = start_run(request, recipe, tmp_path / "broken")
+    with pytest.raises(PowerCut):
+        run_training(broken, registry, cut_power)
+    said: list[str] = []
+    run_training(broken, registry, said.append)
+    assert any("2 epochs of it done" in line for line in said)
+    losses = [
+        [row["loss"] for row in json.loads((run / "history.json").read_text())]
+        for run in (whole, broken)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_state_of_another_recipe_is_refused(
+    tmp_path: Path, trained: tuple[Registry, str, Path]
+) -> None:
+    _, _, run = trained
+    state = (run / training.STATE_FILE).read_bytes()
+    (tmp_path / training.STATE_FILE).write_bytes(state)
+    with pytest.raises(TrainingError, match="another recipe"):
+        training.Trainer(Network("cnn", 5, 24, 24), QUICK, tmp_path, say=lambda line: None)
+
+
+def test_a_label_without_pictures_is_named(
+    tmp_path: Path, make_pictures: Callable[..., None]
+) -> None:
+    make_pictures(tmp_path / "data", 1)
+    registry = Registry(tmp_path / "models")
+    run = start_run(Request(data=str(tmp_path / "data"), name="x", weights=None), QUICK, tmp_path)
+    with pytest.raises(DataError, match="at least two pictures"):
+        run_training(run, registry, print)
+
+
+@pytest.mark.parametrize("crop", [48, 96])
+def test_training_and_serving_graphs_are_the_same_network(crop: int) -> None:
+    network = Network("mobilenet_v2", 4, crop, 96)
+    serving, core = build(network), build_core(network)
+    crops = np.random.default_rng(0).integers(0, 256, (8, crop, crop, 3), dtype=np.uint8)
+    # Fresh moments shrink everything to nothing: measured ones keep the logits alive.
+    for layer in serving.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    serving(crops, training=True)
+    core.set_weights(serving.get_weights())
+    pixels = RandomFace(Augmentation(), 96, grey=True)(crops)
+    answers = keras.ops.convert_to_numpy(serving(crops, training=False))
+    assert answers.std() > 1e-2
+    np.testing.assert_allclose(answers, core(pixels, training=False), atol=1e-4)
+
+
+def test_augmentation_off_changes_nothing_and_on_changes_each_face() -> None:
+    crops = np.stack([draw(0, 0, 24)] * 2)
+    still = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    quiet = np.asarray(RandomFace(still, 24, False, 0)(crops, training=True))
+    np.testing.assert_allclose(quiet, crops, atol=1e-2)
+    moved = np.asarray(RandomFace(Augmentation(), 24, False, 0)(crops, training=True))
+    assert np.abs(moved[0] - moved[1]).mean() > 5
+    assert moved.min() >= 0
+    assert moved.max() <= 255
+
+
+def test_the_mirror_mirrors() -> None:
+    crops = draw(0, 0, 24)[None].repeat(64, axis=0)
+    flipped = np.asarray(RandomFace(Augmentation(1, *[0] * 9), 24, False, 0)(crops, training=True))
+    as_it_was = np.abs(flipped - crops).max(axis=(1, 2, 3)) < 1
+    mirrored = np.abs(flipped - crops[:, :, ::-1]).max(axis=(1, 2, 3)) < 1
+    assert (as_it_was ^ mirrored).all()
+    # Half of them; 64 coins fall outside 16…48 once in 50,000 times.
+    assert 16 <= mirrored.sum() <= 48
+
+
+def test_targets_mix_votes_with_smoothed_labels() -> None:
+    recipe = Recipe(label_smoothing=0.3, vote_weight=0.5)
+    votes = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]], np.float32)
+    targets = soft_targets(np.array([0, 2]), 3, recipe, votes)
+    # Smoothed: 0.8 for the label, 0.1 for each other; a picture without votes keeps that.
+    np.testing.assert_allclose(targets, [[0.4, 0.55, 0.05], [0.1, 0.1, 0.8]], atol=1e-6)
+
+
+def test_rare_classes_weigh_more_and_faces_weigh_one_on_average() -> None:
+    targets = np.eye(2, dtype=np.float32)[[0, 0, 0, 1]]
+    for mode, ratio in (("none", 1.0), ("sqrt", 3**0.5), ("balanced", 3.0)):
+        weights = class_weights(targets, mode)
+        assert weights[1] / weights[0] == pytest.approx(ratio)
+        assert (targets @ weights).mean() == pytest.approx(1.0)
+
+
+def test_batches_hold_every_face_once_and_mixup_keeps_targets_whole() -> None:
+    crops = np.arange(10, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
+    targets = np.eye(2, dtype=np.float32)[np.arange(10) % 2]
+    ones = np.ones(2, np.float32)
+    batches = FaceBatches(crops, targets, ones, dataclasses.replace(QUICK, batch_size=4))
+    seen = np.concatenate([batches[i][0][:, 0, 0, 0] for i in range(len(batches))])
+    assert sorted(seen) == list(range(10))
+    mixed = FaceBatches(crops, targets, ones, dataclasses.replace(QUICK, mixup=0.4))
+    x, y, _ = mixed[0]
+    np.testing.assert_allclose(y.sum(axis=1), 1, atol=1e-6)
+    assert not np.isin(x, np.arange(10)).all()
+
+
+def test_a_balanced_choice_takes_what_rare_classes_have() -> None:
+    labels = np.array([0] * 50 + [1] * 3 + [2] * 50)
+    chosen = labels[balanced_choice(labels, 23, seed=0)]
+    assert np.bincount(chosen).tolist() == [10, 3, 10]
+
+
+def test_an_unknown_architecture_is_named() -> None:
+    with pytest.raises(TrainingError, match=r"mobilenet_v9.*choose one of"):
+        Network("mobilenet_v9", 2, 32, 32)
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.weights.h5"
+    path.write_bytes(b"no weights")
+    with pytest.raises(TrainingError, match="cannot be used"):
+        build(Network("mobilenet_v2", 2, 48, 48), path)
