@@ -22,15 +22,16 @@ version=$1 cluster=$2 port=$3
 
 # Only this machine may connect, whatever the package's default is or becomes. Nothing in it has
 # to last: without waiting for the disk the tests are several times as fast.
-pg_conftool "$version" "$cluster" set listen_addresses 127.0.0.1
+pg_conftool "$version" "$cluster" set listen_addresses localhost
 pg_conftool "$version" "$cluster" set fsync off
 pg_conftool "$version" "$cluster" set synchronous_commit off
 pg_conftool "$version" "$cluster" set full_page_writes off
 pg_conftool "$version" "$cluster" set max_connections 200
 if [ "${4%%,*}" = online ]; then
-    pg_ctlcluster "$version" "$cluster" restart
+    # The server must not hold the pipe that the URL goes into.
+    pg_ctlcluster "$version" "$cluster" restart 3>&-
 else
-    pg_ctlcluster "$version" "$cluster" start
+    pg_ctlcluster "$version" "$cluster" start 3>&-
 fi
 until pg_isready -q -h 127.0.0.1 -p "$port"; do sleep 0.2; done
 
