@@ -60,7 +60,7 @@ def create_app(settings: Settings, uploads: UploadFolder) -> FastAPI:
     for language in reversed(LANGUAGES):
         mount(app, build_page(services, Texts(language)), _path(language), settings)
     # The last one added is the outermost.
-    app.add_middleware(Pages, dress=dresser(_assets_version()))
+    app.add_middleware(Pages, dress=dresser(_assets_version(), settings.max_image_mb))
     app.add_middleware(ClosedDoors)
     app.add_middleware(
         BodyLimit,

@@ -75,10 +75,11 @@ def build_page(services: Services, texts: Texts) -> Page:
     return page
 
 
-def dresser(version: str) -> Callable[[str, str], str]:
+def dresser(version: str, max_image_mb: float) -> Callable[[str, str], str]:
     """What puts language, style and script into Gradio's HTML.
 
     Args:
+        max_image_mb: largest picture, for the script to say.
         version: changes with the page's own files, so that browsers fetch them anew.
     """
 
@@ -89,7 +90,7 @@ def dresser(version: str) -> Callable[[str, str], str]:
             f'<meta name="description" content="{texts.html("page.lead")}">'
             f'<link rel="icon" href="{assets}icon.svg" type="image/svg+xml">'
             f'<link rel="stylesheet" href="{assets}page.css?{version}">'
-            f"{json_script('fer-texts', _script_texts(texts))}"
+            f"{json_script('fer-texts', _script_texts(texts, max_image_mb))}"
             f'<script src="{assets}page.js?{version}"></script>'
         )
         document = document.replace('lang="en"', f'lang="{language}"', 1)
@@ -104,10 +105,11 @@ def dresser(version: str) -> Callable[[str, str], str]:
     return dress
 
 
-def _script_texts(texts: Texts) -> dict[str, Any]:
+def _script_texts(texts: Texts, max_image_mb: float) -> dict[str, Any]:
     own = {key.removeprefix("script."): load(texts.language)[key] for key in _SCRIPT_TEXTS}
     gradio = {english: texts(key) for english, key in _GRADIO_TEXTS.items()}
-    return {**own, "language": texts.language, "gradio": gradio}
+    too_large = texts("error.picture_too_large", limit=f"{max_image_mb:g}", unit="MB")
+    return {**own, "too_large": too_large, "language": texts.language, "gradio": gradio}
 
 
 def _header(texts: Texts) -> str:

@@ -56,13 +56,14 @@
     }
   };
   const fillDelete = (code) => {
-    const tab = [...document.querySelectorAll("#fer-tabs button[role=tab]")].at(-1);
-    if (tab && tab.getAttribute("aria-selected") !== "true") tab.click();
     let tries = 0;
     const fill = () => {
+      // Gradio draws the tabs, and the field in the tab, when it comes to it.
+      const tab = [...document.querySelectorAll("#fer-tabs button[role=tab]")].at(-1);
+      if (tab && tab.getAttribute("aria-selected") !== "true") tab.click();
       const field = document.querySelector("#fer-delete-code input, #fer-delete-code textarea");
       if (!field || field.offsetParent === null) {
-        if (tries++ < 100) setTimeout(fill, 100);
+        if (tries++ < 600) setTimeout(fill, 100);
         return;
       }
       field.value = code;
@@ -126,6 +127,30 @@
       }
     };
   }
+  // Retaking is one click: whoever used the camera finds it on again.
+  let byCamera = false;
+  document.addEventListener(
+    "click",
+    (event) => {
+      const button = event.target.closest?.("button");
+      if (!button) return;
+      const name = button.getAttribute("aria-label");
+      if (["capture photo", texts.gradio["capture photo"]].includes(name)) byCamera = true;
+      if (name === texts.gradio["Upload file"] || button.id === "fer-example") byCamera = false;
+      if (button.id !== "fer-retake" || !byCamera) return;
+      const words = ["Click to Access Webcam", texts.gradio["Click to Access Webcam"]];
+      let tries = 0;
+      const again = () => {
+        const start = [...document.querySelectorAll("#photo button")].find(
+          (one) => words.includes(one.textContent.trim()) && one.offsetParent !== null,
+        );
+        if (start) start.click();
+        else if (tries++ < 100) setTimeout(again, 100);
+      };
+      again();
+    },
+    true,
+  );
   const insecure = !media || !media.getUserMedia;
 
   // Gradio's words that it has in English only.
@@ -139,7 +164,9 @@
     }
     const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
     for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-      const own = texts.gradio[node.data.trim()];
+      const said = node.data.trim();
+      // Gradio weighs a file in the browser, and says so in English.
+      const own = said.startsWith("File(s) exceed") ? texts.too_large : texts.gradio[said];
       if (own && own !== node.data.trim()) node.data = own;
     }
   };
