@@ -18,56 +18,13 @@ import numpy.typing as npt
 
 from fer.learning.augmentation import Augmentation, RandomFace
 from fer.learning.evaluation import softmax
+from fer.learning.knobs import FineTuning
 from fer.learning.replay import Halves, Replay, activations, cut
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Weights = list[npt.NDArray[np.float32]]
 Report = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class FineTuning:
-    """Every knob of a fine-tuning; a version's manifest keeps them.
-
-    Attributes:
-        copies: varied copies of each new face beside the face itself.
-        strength: how far they are varied, as a multiple of the training's own variation.
-        learning_rate: AdamW's, falling to a tenth along a cosine.
-        weight_decay: AdamW's.
-        rounds: passes, each followed by a look at the part held back.
-        steps: batches of a round.
-        batch: activations in a batch.
-        new_share: part of a batch that is new faces; the rest is replayed.
-        class_balance: 1 draws new faces evenly from all labels, 0 as they come.
-        smoothing: probability spread over the other labels of a new face.
-        trust: weight of the operator's label in a new face's target; the champion's own answer
-            has the rest, which softens a wrong label.
-        distillation: weight of the champion's answers in the targets of replayed faces.
-        held_back: part of the groups, and of the replayed faces, that early stopping looks at.
-        forgetting: weight of the replayed faces against the new ones there.
-        patience: rounds without a better value there before it ends.
-        interpolate: whether to mix the champion's weights with the fine-tuned ones.
-        seed: of every random choice.
-    """
-
-    copies: int = 8
-    strength: float = 1.0
-    learning_rate: float = 3e-4
-    weight_decay: float = 0.01
-    rounds: int = 8
-    steps: int = 30
-    batch: int = 64
-    new_share: float = 0.5
-    class_balance: float = 1.0
-    smoothing: float = 0.1
-    trust: float = 0.9
-    distillation: float = 0.5
-    held_back: float = 0.15
-    forgetting: float = 0.5
-    patience: int = 3
-    interpolate: bool = True
-    seed: int = 0
 
 
 @dataclass(frozen=True)

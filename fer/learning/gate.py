@@ -19,6 +19,7 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from fer.labels import LabelSet
+from fer.learning.evaluation import sign_test
 from fer.learning.paired import (
     Bools,
     Ints,
@@ -36,6 +37,10 @@ WORTHWHILE = 0.05
 
 #: Reviewed faces and sessions below which there is no test at all.
 FEWEST_FACES, FEWEST_GROUPS = 20, 6
+
+#: Labels with fewer reviewed faces share one weight: with one each, the luck of a handful of faces
+#: would drown what all the others say.
+OWN_WEIGHT = 20
 
 #: A label's recall is judged from so many faces on, and may drop so far.
 RECALL_FACES, RECALL_DROP = 30, 0.05
@@ -79,7 +84,6 @@ def collected_line(
     *,
     classes: int,
     alpha: float,
-    fewest: int = 5,
 ) -> Line:
     """Reviewed faces that neither had learned from: the challenger must be better.
 
@@ -89,9 +93,8 @@ def collected_line(
     Args:
         challenger: cross-fitted, each face answered by a fine-tuning that did not see it.
         classes: number of the model's labels.
-        fewest: faces from which a label has its own weight.
     """
-    weights = balanced_weights(labels, classes, fewest)
+    weights = balanced_weights(labels, classes, OWN_WEIGHT)
     gains = gains_of(weights, champion, challenger)
     n, sessions = len(labels), len(np.unique(groups))
     before, after = float(weights @ champion), float(weights @ challenger)
@@ -161,7 +164,8 @@ def base_line(champion: Bools, challenger: Bools, *, tolerance: float) -> Line:
     before, after = float(champion.mean()), float(challenger.mean())
     figures: dict[str, Any] = {"champion": before, "challenger": after, "n": n}
     figures |= {"interval": [low, high]}
-    figures |= {"p_value": sign_flip_p(gains, faces), "tolerance": tolerance}
+    better, worse = int((gains > 0).sum()), int((gains < 0).sum())
+    figures |= {"p_value": sign_test(better, worse), "tolerance": tolerance}
     lost = before - after
     passed = lost <= tolerance + 1e-12
     how = "within" if passed else "more than"

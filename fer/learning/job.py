@@ -17,6 +17,7 @@ from fer.collection.storage import ImageStorage
 from fer.collection.training_data import open_runs, update_run
 from fer.config import Settings
 from fer.errors import ModelError, RetrainingError
+from fer.learning.knobs import FineTuning
 from fer.registry import UNFINISHED, Registry
 
 Ending = Literal["promoted", "kept", "skipped", "failed"]
@@ -86,6 +87,7 @@ class Workplace:
     """What a run works with.
 
     Attributes:
+        knobs: of the fine-tuning.
         reached: called with the name of each point that a run reaches; the tests kill it there.
     """
 
@@ -95,6 +97,7 @@ class Workplace:
     storage: ImageStorage
     journal: Journal = field(default_factory=Journal)
     clock: Callable[[], datetime] = utc_now
+    knobs: FineTuning = field(default_factory=FineTuning)
     reached: Callable[[str], None] = lambda point: None
 
 

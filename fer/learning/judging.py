@@ -68,7 +68,6 @@ def statistical_lines(
             faces.groups[unseen],
             classes=len(manifest.labels),
             alpha=options.alpha,
-            fewest=options.min_per_class,
         ),
         gate.audit_line(audit[0], audit[1], material.audit_groups, alpha=options.alpha),
         gate.base_line(base[0], base[1], tolerance=tolerance),

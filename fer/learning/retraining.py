@@ -22,10 +22,11 @@ from fer import __version__
 from fer.collection.training_data import Reviews, update_run
 from fer.errors import StorageError
 from fer.learning import gate
-from fer.learning.finetuning import FineTuning, Tuned, Tuner
+from fer.learning.finetuning import Tuned, Tuner
 from fer.learning.gate import Line
 from fer.learning.job import Options, Outcome, Workplace
 from fer.learning.judging import ask, calibrate, serving_lines, statistical_lines
+from fer.learning.knobs import FineTuning
 from fer.learning.material import Material, gather, open_champion
 from fer.learning.rehearsal import for_keeping, rehearse
 from fer.learning.replay import Replay
@@ -46,7 +47,6 @@ def retrain(
     reviews: Reviews,
     selection: Selection,
     options: Options,
-    knobs: FineTuning | None = None,
 ) -> Outcome:
     """Fine-tune the champion, judge the challenger and promote it if it is better.
 
@@ -58,7 +58,7 @@ def retrain(
         RetrainingError, ModelError, StorageError, OSError: it cannot be done; nothing was changed.
     """
     started = time.monotonic()
-    knobs = knobs or FineTuning()
+    knobs = work.knobs
     step = Steps(work, run_id)
 
     champion = open_champion(work.registry)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import cv2
 import keras
@@ -26,6 +28,8 @@ from fer.collection.samples import SampleStore
 from fer.collection.storage import FolderStorage
 from fer.config import Settings
 from fer.learning.architectures import Network, build
+from fer.learning.job import Workplace
+from fer.learning.knobs import FineTuning
 from fer.learning.replay import make_replay
 from fer.learning.versions import VersionFolder
 from fer.registry import REPLAY_FILE, Registry
@@ -132,6 +136,24 @@ class World:
         if not Operators(database).any():
             Operators(database).add("ann", "a long password", "admin")
         return cls(given, database, store, ReviewQueue(database, given), Registry(models))
+
+    def workplace(self, **more: Any) -> Workplace:
+        """What a run works with; a quick fine-tuning unless told otherwise."""
+        parts: dict[str, Any] = {
+            "settings": self.settings,
+            "registry": self.registry,
+            "database": self.database,
+            "storage": self.store.storage,
+            "knobs": FineTuning(copies=2, rounds=6, steps=20, learning_rate=3e-3),
+            **more,
+        }
+        return Workplace(**parts)
+
+    def environment(self) -> dict[str, str]:
+        """For a process that is to work in this installation."""
+        plain = {k: v for k, v in os.environ.items() if not k.startswith("FER_")}
+        folders = {"FER_DATA_DIR": self.settings.data_dir, "FER_MODELS_DIR": self.registry.folder}
+        return {**plain, **{name: str(path) for name, path in folders.items()}}
 
     def keep(self, picture: Crops, predicted: str, group: str) -> str:
         """Keep one drawn face as a visitor's; its id."""
