@@ -70,7 +70,7 @@ export function legend(entries) {
 /** Accuracy of each version with its interval, on one scale. */
 export function intervalsChart(rows, width) {
   const line = 30;
-  const [left, right] = width < 560 ? [0, 104] : [268, 118];
+  const [left, right] = width < 560 ? [16, 104] : [268, 118];
   const height = rows.length * line + 24;
   const chart = frame(width, height, t('board.accuracy'));
   const low = Math.max(0, Math.floor(10 * Math.min(...rows.map((row) => row.low)) - 0.01) / 10);
@@ -80,9 +80,9 @@ export function intervalsChart(rows, width) {
     if ((10 - tick) % Math.max(1, Math.round((1 - low) * 10 / 5)) === 0) chart.append(svg('text', { x: x(tick / 10), y: height - 6, 'text-anchor': 'middle' }, `${tick * 10} %`));
   }
   rows.forEach((row, n) => {
-    const y = n * line + line / 2 + 4 + (left ? 0 : 6);
+    const y = n * line + line / 2 + 4 + (left > 16 ? 0 : 6);
     const name = row.version.length > 40 ? `${row.version.slice(0, 39)}…` : row.version;
-    chart.append(tip(svg('text', { class: row.champion ? 'strong' : '', x: 0, y: left ? y + 4 : y - 9 }, name), row.version));
+    chart.append(tip(svg('text', { class: row.champion ? 'strong' : '', x: 0, y: left > 16 ? y + 4 : y - 9 }, name), row.version));
     chart.append(svg('line', { class: 'range', x1: x(row.low), x2: x(row.high), y1: y, y2: y }));
     chart.append(tip(svg('circle', { class: 'dot', cx: x(row.accuracy), cy: y, r: 5 }), `${percent(row.accuracy)} (${percent(row.low)} – ${percent(row.high)})`));
     chart.append(svg('text', { class: 'strong', x: width - right + 12, y: y + 4 }, percent(row.accuracy)));

@@ -135,10 +135,9 @@ export class GridPage {
     const name = sample.blind ? t('queue.blind') : label && label !== 'other' ? labelText(label) : t(`status.${sample.status}`);
     const sure = sample.confidence === undefined || sample.confidence === null ? '' : percent(sample.confidence);
     const changed = sample.final_label && sample.predicted_label && sample.final_label !== sample.predicted_label;
-    card.what.replaceChildren(el('b', {}, name), el('span', { class: 'quiet' }, changed ? '' : sure));
+    card.what.replaceChildren(el('b', {}, name), changed ? el('s', { class: 'quiet', title: t('fact.predicted') }, labelText(sample.predicted_label)) : el('span', { class: 'quiet' }, sure));
     const tone = { confirmed: 'good', relabelled: 'warn', rejected: 'bad' }[sample.status] ?? '';
     card.under.replaceChildren(el('span', { class: `chip ${tone}` }, t(`status.${sample.status}`)),
-      changed ? el('s', { title: t('fact.predicted') }, labelText(sample.predicted_label)) : '',
       sample.visitor_disagreed ? el('span', { class: 'chip warn', title: `${t('queue.visitor')}: ${labelText(sample.visitor_label)}` }, '≠') : '');
     card.node.title = `${when(sample.created_at)}\n${sample.model_version}\n${sample.id}`;
   }

@@ -69,7 +69,7 @@ function facts(sample) {
 function row(sample, event) {
   const from = event.from_label ? labelText(event.from_label) : '–';
   const to = event.to_label ? labelText(event.to_label) : decisionText(event.kind, null);
-  const restore = !sample.deleted_at && event.row_version !== sample.row_version;
+  const restore = !sample.deleted_at && event.kind !== 'suggest' && event.row_version !== sample.row_version;
   const marks = [];
   if (event.blind) marks.push(el('span', { class: 'chip' }, t('queue.blind')));
   if (event.second) marks.push(el('span', { class: 'chip' }, t('queue.second')));
