@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from fer.config import Settings
 from fer.errors import ConfigError, FerError
 from fer.web.environment import prepare
+from fer.web.retraining_child import scheduled_retraining
 from fer.web.uploads import UploadFolder
 
 
@@ -55,8 +56,8 @@ def serve(settings: Settings) -> None:
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     shown = f"[{host}]" if ":" in host else host
     print(f"Open http://{shown}:{port}{settings.root_path}/ in a browser.", flush=True)
-    # The place where `retrain.py --schedule` is started as a child, and stopped afterwards.
-    uvicorn.Server(config).run(sockets=[listening])
+    with scheduled_retraining(settings):
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def _settings() -> Settings:

@@ -17,19 +17,21 @@ import typer
 from rich.console import Console
 
 from fer.collection.database import Database
+from fer.collection.runs import start_run
 from fer.collection.storage import FolderStorage
-from fer.collection.training_data import begin_run, read_reviews, update_run
+from fer.collection.training_data import read_reviews, update_run
 from fer.config import Settings, load_settings
 from fer.errors import FerError, StorageError
 from fer.learning.job import (
     BusyError,
+    Journal,
     Options,
     Outcome,
     Workplace,
     mend_interrupted,
     one_at_a_time,
 )
-from fer.learning.journal import ConsoleJournal
+from fer.learning.journal import ConsoleJournal, JsonJournal
 from fer.learning.selection import select, why_not_enough
 from fer.registry import Registry
 
@@ -65,7 +67,7 @@ def learn(work: Workplace, options: Options) -> Outcome:
     if lacking is not None:
         return Outcome("skipped", lacking, champion=champion, new_samples=selection.new)
 
-    run_id = begin_run(work.database, champion, work.clock())
+    run_id = start_run(work.database, champion, work.clock)
     work.reached("begun")
     started = time.monotonic()
     try:
@@ -104,7 +106,7 @@ def sentence_of(error: FerError | OSError | MemoryError) -> str:
     return f"The disk refused: {error.strerror or error}."
 
 
-def workplace(settings: Settings, journal: ConsoleJournal) -> Workplace:
+def workplace(settings: Settings, journal: Journal) -> Workplace:
     """The parts that a run works with.
 
     Raises:
@@ -132,7 +134,11 @@ def main(
         bool, typer.Option("--dry-run", help="Judge, but write no version and promote nothing.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Nothing but the JSON line on standard output.")
+        bool,
+        typer.Option(
+            "--json",
+            help="Nothing but the JSON line on standard output.",
+        ),
     ] = False,
     schedule: Annotated[
         str | None, typer.Option(help='Keep running on a cron schedule, such as "0 3 * * *".')
@@ -142,7 +148,9 @@ def main(
     ] = False,
 ) -> None:
     """Fine-tune the champion on what operators put right; promote it only if it is better."""
-    journal = ConsoleJournal(Console(stderr=as_json, highlight=False, soft_wrap=True))
+    journal: ConsoleJournal | JsonJournal = JsonJournal(sys.stderr)
+    if not as_json:
+        journal = ConsoleJournal(Console(highlight=False, soft_wrap=True))
     options = Options(min_new, min_per_class, alpha, force, dry_run)
     if schedule is not None:
         keep_schedule(schedule, options, journal, with_parent)
@@ -160,18 +168,16 @@ def main(
     raise typer.Exit(outcome.exit_code)
 
 
-def keep_schedule(
-    schedule: str, options: Options, journal: ConsoleJournal, with_parent: bool
-) -> None:
+def keep_schedule(schedule: str, options: Options, journal: Journal, with_parent: bool) -> None:
     """Start this program again, without the schedule, whenever it is due."""
-    from fer.learning.schedule import keep_running
+    from fer.learning.schedule import keep_running, trigger_of
 
     command = [sys.executable, os.path.abspath(__file__)]
     command += ["--min-new", str(options.min_new), "--min-per-class", str(options.min_per_class)]
     command += ["--alpha", str(options.alpha)]
     command += ["--force"] * options.force + ["--dry-run"] * options.dry_run
     try:
-        keep_running(schedule, command, journal.say, with_parent=with_parent)
+        keep_running(trigger_of(schedule), command, journal.say, with_parent=with_parent)
     except FerError as error:
         print(error.message, file=sys.stderr)
         raise typer.Exit(1) from None

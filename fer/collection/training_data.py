@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from fer.collection.database import Database
+from fer.collection.runs import TRAINED
 from fer.collection.tables import DECISIONS, LABELLED, Kind, LabelEvent, Sample, TrainingRun
 from fer.collection.views import face_box_of
 from fer.vision.faces import FaceBox
@@ -86,40 +87,11 @@ def read_reviews(database: Database) -> Reviews:
     return Reviews(samples, last, since)
 
 
-def new_decisions(database: Database) -> int:
-    """Samples outside the audit slice with a label decided since the last run that trained.
-
-    Raises:
-        StorageError: the database refused.
-    """
-    with database.session() as session:
-        since = _trained_until(session)
-        return (
-            session.scalar(
-                sa.select(sa.func.count(sa.distinct(Sample.id)))
-                .join(LabelEvent, LabelEvent.sample_id == Sample.id)
-                .where(Sample.status.in_(LABELLED), Sample.audit.is_(False))
-                .where(Sample.deleted_at.is_(None), LabelEvent.id > since)
-                .where(LabelEvent.kind.in_(_CHANGES), LabelEvent.second.is_(False))
-            )
-            or 0
-        )
-
-
 def still_there(database: Database, sample_id: str) -> bool:
     """Whether a sample has not been forgotten meanwhile."""
     with database.session() as session:
         row = session.get(Sample, sample_id)
         return row is not None and row.deleted_at is None
-
-
-def begin_run(database: Database, champion: str | None, now: datetime) -> int:
-    """Note that a run starts; its number."""
-    with database.session(write=True) as session:
-        run = TrainingRun(started_at=now, champion=champion)
-        session.add(run)
-        session.flush()
-        return run.id
 
 
 def update_run(database: Database, run_id: int, **values: Any) -> None:
@@ -146,7 +118,7 @@ def count_labels(samples: Iterable[Reviewed]) -> Counter[str]:
 
 def _trained_until(session: Session) -> int:
     newest = sa.select(sa.func.max(TrainingRun.last_event_id)).where(
-        TrainingRun.outcome.in_(("promoted", "kept"))
+        TrainingRun.outcome.in_(TRAINED)
     )
     return session.scalar(newest) or 0
 

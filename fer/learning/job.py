@@ -76,6 +76,9 @@ class Journal:
     def progress(self, step: str, done: int, total: int) -> None:
         """How far a step is."""
 
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
 
 def utc_now() -> datetime:
     """The time now, in UTC."""

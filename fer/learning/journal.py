@@ -1,6 +1,9 @@
-"""A run's journal on a console: bars in a terminal, plain lines in a log."""
+"""A run's journal: bars in a terminal, plain lines in a log, JSON lines for the console page."""
 
 from __future__ import annotations
+
+import json
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
@@ -43,3 +46,27 @@ class ConsoleJournal(Journal):
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
+
+
+#: Where each step begins and ends in the whole of a run, 0…1, by what they take.
+_SPANS = {"activations": (0.05, 0.25), "cross-fit": (0.25, 0.80), "fine-tune": (0.80, 0.92)}
+
+
+class JsonJournal(Journal):
+    """Tells programs: a line of JSON with `message`, and `share` of the run where it is known."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def say(self, text: str) -> None:
+        """Write `{"message": text}`."""
+        self._write({"message": text})
+
+    def progress(self, step: str, done: int, total: int) -> None:
+        """Write how far the step and the whole run are."""
+        start, end = _SPANS.get(step, (0.0, 0.0))
+        share = start + (end - start) * done / max(total, 1)
+        self._write({"message": f"{step}: {done} of {total}", "share": round(share, 3)})
+
+    def _write(self, value: dict[str, object]) -> None:
+        print(json.dumps(value), file=self._stream, flush=True)

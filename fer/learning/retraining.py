@@ -90,7 +90,7 @@ def retrain(
 
     name = free_version_name(work, champion.manifest.name)
     used = tuple(s.id for s, t in zip(material.samples, material.trainable, strict=True) if t)
-    record: dict[str, Any] = {"challenger": name, "sample_ids": list(used)}
+    record: dict[str, Any] = {"challenger": name, "sample_ids": list(used), "last_event_id": None}
     if not options.dry_run:
         # Known before the first byte is written: whoever cleans up after a kill looks here.
         record["last_event_id"] = reviews.last_event_id

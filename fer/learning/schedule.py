@@ -14,6 +14,7 @@ from datetime import datetime
 from types import FrameType
 
 from apscheduler.schedulers.blocking import BlockingScheduler
+from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 
 from fer.errors import ConfigError
@@ -53,22 +54,19 @@ def next_run(schedule: str, now: datetime) -> datetime | None:
 
 
 def keep_running(
-    schedule: str,
+    trigger: BaseTrigger,
     command: Sequence[str],
     say: Callable[[str], None],
     *,
     with_parent: bool = False,
 ) -> None:
-    """Start `command` whenever the schedule is due, until SIGTERM or SIGINT; blocks.
+    """Start `command` whenever `trigger` is due, until SIGTERM or SIGINT; blocks.
 
     Args:
         with_parent: stop as well when the process that started this one is gone.
 
     A run that goes on when the next is due is not joined by a second one. On the way out a
     running one is asked to stop; what it leaves, the next run cleans up.
-
-    Raises:
-        ConfigError: the schedule is no cron expression.
     """
     scheduler = BlockingScheduler()
     running: list[subprocess.Popen[bytes]] = []
@@ -83,7 +81,7 @@ def keep_running(
         announce()
 
     def announce() -> None:
-        due = next_run(schedule, datetime.now().astimezone())
+        due = trigger.get_next_fire_time(None, datetime.now().astimezone())
         say(f"The next retraining is at {due:%Y-%m-%d %H:%M}." if due else "No run is due.")
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -92,7 +90,7 @@ def keep_running(
         scheduler.shutdown(wait=False)
 
     scheduler.add_job(
-        run, trigger_of(schedule), max_instances=1, coalesce=True, misfire_grace_time=GRACE_SECONDS
+        run, trigger, max_instances=1, coalesce=True, misfire_grace_time=GRACE_SECONDS
     )
     parent = os.getppid()
 

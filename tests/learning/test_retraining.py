@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from filelock import FileLock
 
 import retrain
+from fer.collection.runs import new_decisions
 from fer.collection.tables import TrainingRun
-from fer.collection.training_data import new_decisions
 from fer.learning.job import LOCK_FILE, Options, Outcome
 from fer.registry import KERAS_FILE, LITERT_FILE, REPLAY_FILE, UNFINISHED
 from tests.learning.small import LABELS, VERSION, World, digest, faces, train_champion
@@ -57,6 +57,12 @@ def runs(world: World) -> list[TrainingRun]:
         return list(session.scalars(sa.select(TrainingRun).order_by(TrainingRun.id)))
 
 
+def undone(world: World) -> int:
+    """Decisions that the next run finds new."""
+    with world.database.session() as session:
+        return new_decisions(session)
+
+
 def test_corrections_make_a_better_champion(make_world: MakeWorld) -> None:
     world = make_world()
     ids = world.collect(120)
@@ -87,7 +93,7 @@ def test_corrections_make_a_better_champion(make_world: MakeWorld) -> None:
     assert row.metrics is not None
     assert len(row.metrics["fold_curves"]) == 5
     assert row.ended_at is not None
-    assert new_decisions(world.database) == 0
+    assert undone(world) == 0
     # In this order: whoever is killed in between leaves a champion that serves.
     order = [points.index(p) for p in ("named", "written", "committed", "recorded", "promoted")]
     assert order == sorted(order)
@@ -140,7 +146,7 @@ def test_a_dry_run_writes_nothing(make_world: MakeWorld) -> None:
     assert outcome.outcome == "kept"
     assert outcome.reason.startswith("Dry run")
     assert digest(world.registry.folder) == before
-    assert new_decisions(world.database) == outcome.new_samples, "a dry run uses nothing up"
+    assert undone(world) == outcome.new_samples, "a dry run uses nothing up"
 
 
 def test_too_few_decisions_are_no_run(make_world: MakeWorld) -> None:
@@ -189,7 +195,7 @@ def test_what_is_broken_is_named_and_noted(make_world: MakeWorld, fault: str) ->
     if fault != "no champion":
         assert [row.outcome for row in runs(world)] == ["failed"]
         assert runs(world)[0].reason == outcome.reason
-    assert new_decisions(world.database) == 40, "what failed has used nothing up"
+    assert undone(world) == 40, "what failed has used nothing up"
 
 
 def test_a_full_disk_fails_and_leaves_the_champion(make_world: MakeWorld) -> None:
