@@ -13,7 +13,6 @@ from datetime import datetime
 import imagehash
 from PIL import Image
 
-from fer.collection.identifiers import new_sample_id
 from fer.collection.states import Retention, State
 from fer.collection.tables import Sample, Status
 from fer.labels import check_label
@@ -75,11 +74,15 @@ class Receipt:
 
 
 def new_row(
-    new: NewSample, group_id: str, receipt: str | None, now: datetime, retention: Retention
+    new: NewSample,
+    sample_id: str,
+    group_id: str,
+    receipt: str | None,
+    now: datetime,
+    retention: Retention,
 ) -> Sample:
     """The row of a new sample, before its group and audit flag are settled."""
     ranked = sorted(new.probabilities.values(), reverse=True)
-    sample_id = new_sample_id(now)
     box = new.face_box
     row = Sample(
         id=sample_id,

@@ -13,6 +13,7 @@ from fer.collection.deletion import BYTES, add_bytes, blank, finish_deletions
 from fer.collection.identifiers import (
     GroupKey,
     new_receipt,
+    new_sample_id,
     receipt_hash,
     share_of,
 )
@@ -95,13 +96,15 @@ class SampleStore:
             raise ValueError("there is nothing to keep")
         now = self.clock()
         code = new_receipt()
+        # Within one millisecond ids are random: sorted, they keep the order of the faces.
+        ids = sorted(new_sample_id(now) for _ in samples)
         rows = [
-            new_row(sample, group_id, receipt_hash(code), now, self.retention) for sample in samples
+            new_row(sample, sample_id, group_id, receipt_hash(code), now, self.retention)
+            for sample, sample_id in zip(samples, ids, strict=True)
         ]
         size = sum(len(sample.jpeg) for sample in samples)
         self._check_room(size)
         paths = [str(row.path) for row in rows]
-        ids = [row.id for row in rows]
         with self.storage.writing():
             try:
                 for path, sample in zip(paths, samples, strict=True):

@@ -9,7 +9,7 @@ import pytest
 from argon2 import PasswordHasher
 from typer.testing import CliRunner
 
-from fer.cli import build
+from fer.cli import app
 from fer.collection.database import Database
 from fer.collection.opening import open_store
 from fer.collection.operators import Operators
@@ -29,7 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fer(*words: str, typed: str | None = None, code: int = 0) -> str:
-    result = CliRunner().invoke(build(), list(words), input=typed)
+    result = CliRunner().invoke(app, list(words), input=typed)
     assert result.exit_code == code, (result.output, result.exception)
     return result.stdout
 
@@ -49,7 +49,7 @@ def test_operators_are_added_listed_changed_and_removed(here: Path) -> None:
     assert accounts.authenticate("ana", "another one")
     fer("operators", "remove", "ana")
     assert accounts.get("ana") is None
-    result = CliRunner().invoke(build(), ["operators", "remove", "ana"])
+    result = CliRunner().invoke(app, ["operators", "remove", "ana"])
     assert isinstance(result.exception, OperatorError)
 
 
@@ -74,7 +74,7 @@ def test_samples_are_listed_shown_checked_and_purged(here: Path) -> None:
     assert json.loads(fer("samples", "verify", "--json"))["clean"]
     exported = json.loads(fer("samples", "export", str(here / "out.zip"), "--json"))
     assert exported == {"pictures": {}, "missing": []}
-    result = CliRunner().invoke(build(), ["samples", "show", "0" * 32])
+    result = CliRunner().invoke(app, ["samples", "show", "0" * 32])
     assert isinstance(result.exception, UnknownSampleError)
 
 
