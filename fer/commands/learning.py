@@ -58,6 +58,7 @@ def train(
         float, typer.Option(help="Part of validation kept for the test where there is none.")
     ] = 0.4,
     terms: Annotated[str, typer.Option(help="Terms of use of the data, for the card.")] = "",
+    notes: Annotated[str, typer.Option(help="Anything else that the card should say.")] = "",
     config: Annotated[
         Path | None, typer.Option(help="TOML file of knobs; options given here win over it.")
     ] = None,
@@ -101,6 +102,7 @@ def train(
             validation_share=validation_share,
             test_share=test_share,
             terms=terms,
+            notes=notes,
         )
         folder = start_run(request, recipe, runs)
     console.print(f"Run folder: {folder}", highlight=False)

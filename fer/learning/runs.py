@@ -67,6 +67,7 @@ class Request:
         start: weights of a whole network of this kind to start from, or None.
         validation_share, test_share: as in `assign_splits`.
         terms: terms of use of the data, for the manifest and the card.
+        notes: anything else that a reader of the card should know.
     """
 
     data: str
@@ -79,6 +80,7 @@ class Request:
     validation_share: float = 0.2
     test_share: float = 0.4
     terms: str = ""
+    notes: str = ""
 
 
 def start_run(request: Request, recipe: Recipe, runs: Path) -> Path:
@@ -293,6 +295,7 @@ def _write_version(
             data=draft.data,
             settings=recipe.as_dict(),
             metrics=metrics,
+            notes=request.notes,
         )
         (new.path / CARD_FILE).write_text(card, encoding="utf-8")
         return new.commit(**fields)
