@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import FrameType
 
-from apscheduler.schedulers.blocking import BlockingScheduler
+from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 
@@ -23,7 +24,7 @@ from fer.errors import ConfigError
 GRACE_SECONDS = 6 * 3600
 
 #: How often a schedule that belongs to a page looks whether the page is still there.
-PARENT_SECONDS = 5
+PARENT_SECONDS = 2
 
 
 def trigger_of(schedule: str) -> CronTrigger:
@@ -68,7 +69,7 @@ def keep_running(
     A run that goes on when the next is due is not joined by a second one. On the way out a
     running one is asked to stop; what it leaves, the next run cleans up.
     """
-    scheduler = BlockingScheduler()
+    scheduler = BackgroundScheduler()
     running: list[subprocess.Popen[bytes]] = []
 
     def run() -> None:
@@ -84,23 +85,34 @@ def keep_running(
         due = trigger.get_next_fire_time(None, datetime.now().astimezone())
         say(f"The next retraining is at {due:%Y-%m-%d %H:%M}." if due else "No run is due.")
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        for child in list(running):
-            child.terminate()
-        scheduler.shutdown(wait=False)
-
     scheduler.add_job(
         run, trigger, max_instances=1, coalesce=True, misfire_grace_time=GRACE_SECONDS
     )
     parent = os.getppid()
+    # The handlers only raise: a lock that the main thread holds must not be waited for in them.
+    for number in _STOPPING:
+        signal.signal(number, _stop)
+    try:
+        announce()
+        scheduler.start()
+        while not with_parent or os.getppid() == parent:
+            time.sleep(PARENT_SECONDS)
+    except _Stopped:
+        pass
+    finally:
+        for number in _STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+        for child in list(running):
+            child.terminate()
+        scheduler.shutdown(wait=False)
 
-    def look_at_parent() -> None:
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGTERM)
 
-    if with_parent:
-        scheduler.add_job(look_at_parent, "interval", seconds=PARENT_SECONDS)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    announce()
-    scheduler.start()
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+class _Stopped(Exception):
+    """Somebody asked the schedule to end."""
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _Stopped
