@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
-import os
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fer.config import Settings
-from fer.errors import DataError, TrainingError
-from fer.learning.recipe import Recipe, checked, knobs, read_recipe
+from fer.commands._training import progress_bar, quiet_tensorflow, with_knobs
+from fer.config import load_settings
+from fer.errors import DataError, ModelError, NoModelError, TrainingError
+from fer.labels import LabelSet
+from fer.learning.recipe import Recipe, checked, read_recipe
 from fer.registry import Registry
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
 
 
 def train(
@@ -57,7 +44,20 @@ def train(
     test_share: Annotated[
         float, typer.Option(help="Part of validation kept for the test where there is none.")
     ] = 0.4,
+    share: Annotated[
+        float, typer.Option(help="Part of each label's pictures to take, for a quick trial.")
+    ] = 1.0,
     terms: Annotated[str, typer.Option(help="Terms of use of the data, for the card.")] = "",
+    tune: Annotated[
+        int,
+        typer.Option(
+            help="Try so many settings of learning rate, dropout, frozen layers and augmentation "
+            "first, and train with the best; 0: none."
+        ),
+    ] = 0,
+    tune_epochs: Annotated[
+        int, typer.Option(help="Epochs of fine-tuning in each of those; 0: as in the training.")
+    ] = 0,
     notes: Annotated[str, typer.Option(help="Anything else that the card should say.")] = "",
     config: Annotated[
         Path | None, typer.Option(help="TOML file of knobs; options given here win over it.")
@@ -69,31 +69,41 @@ def train(
     promote: Annotated[
         bool, typer.Option("--promote", help="Make the new version the champion.")
     ] = False,
+    change_labels: Annotated[
+        bool,
+        typer.Option("--change-labels", help="With --promote: allow other labels than before."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     **given: Any,
 ) -> None:
     """Train a model on pictures of your own, and write it into the models folder."""
-    settings = Settings()
-    registry = Registry(settings.models_dir)
+    registry = Registry(load_settings().models_dir)
     console = Console(stderr=True)
     values = read_recipe(config) if config else {}
     values |= checked({k: v for k, v in given.items() if v is not None}, "the command line")
     if resume is None and data is None:
         raise DataError("Say which data to train on, or which training to resume with --resume.")
     recipe = Recipe(**values)
-    if not os.environ.get("TF_CPP_MIN_LOG_LEVEL"):
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    from fer.learning.runs import Request, run_training, start_run
+    quiet_tensorflow()
+    from fer.learning.runfolder import (
+        Request,
+        default_name,
+        labels_of,
+        read_run,
+        start_run,
+        version_name,
+    )
+    from fer.learning.runs import run_training
 
     if resume is not None:
         if values:
             raise TrainingError("A resumed training keeps its recipe: leave the knobs out.")
         folder = resume
+        request, _ = read_run(folder)
     else:
-        default = f"{recipe.architecture.replace('_', '')}-{Path(str(data)).stem.lower()}"
         request = Request(
             data=str(data),
-            name=re.sub(r"[^a-z0-9._-]+", "-", (name or default).lower()).strip("-._"),
+            name=version_name(name or default_name(recipe.architecture, str(data))),
             title=title,
             votes=str(votes) if votes else None,
             classes=classes,
@@ -103,10 +113,17 @@ def train(
             test_share=test_share,
             terms=terms,
             notes=notes,
+            share=share,
+            tune=tune,
+            tune_epochs=tune_epochs,
         )
+    if promote and not change_labels:
+        # Before hours of training, not after them.
+        _refuse_other_labels(registry, labels_of(request))
+    if resume is None:
         folder = start_run(request, recipe, runs)
     console.print(f"Run folder: {folder}", highlight=False)
-    with _bar(console) as bar:
+    with progress_bar(console) as bar:
         task = bar.add_task("reading pictures", total=None)
 
         def progress(done: int, total: int) -> None:
@@ -120,7 +137,7 @@ def train(
         with contextlib.redirect_stdout(sys.stderr):
             manifest = run_training(folder, registry, say, progress)
     if promote:
-        registry.promote(manifest.version)
+        registry.promote(manifest.version, change_labels=change_labels)
     if as_json:
         print(json.dumps({"version": manifest.version, "run": str(folder)} | manifest.metrics))
     else:
@@ -129,30 +146,17 @@ def train(
         print(f"{manifest.version}: {', '.join(shown)} on validation")
 
 
-def _with_knobs(command: Any) -> Any:
-    """Give a command one option for each knob of the recipe, in the place of `**given`.
-
-    The default shown is the recipe's, the one passed is None: only so can a config file be told
-    from an option.
-    """
-    signature = inspect.signature(command, eval_str=True)
-    parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    for name, type_, default, meaning in knobs():
-        flags = [f"--{name.replace('_', '-')}"]
-        if name == "architecture":
-            flags.insert(0, "--arch")
-        option = typer.Option(*flags, help=f"{meaning} \\[default: {default}]", show_default=False)
-        parameters.append(
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=None,
-                annotation=Annotated[type_ | None, option],
-            )
+def _refuse_other_labels(registry: Registry, labels: LabelSet) -> None:
+    """Raise ModelError where the champion has other labels than the version to be trained."""
+    try:
+        champion = registry.manifest(registry.champion()).label_set
+    except NoModelError:
+        return
+    if not champion.same_as(labels):
+        raise ModelError(
+            f"The data has other labels ({', '.join(labels)}) than the champion "
+            f"({', '.join(champion)}); say --change-labels if that is meant."
         )
-    command.__signature__ = signature.replace(parameters=parameters)
-    command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
-    return command
 
 
 def evaluate(
@@ -175,9 +179,9 @@ def evaluate(
     from fer.learning.assessment import assess
     from fer.learning.datasets import read_votes
 
-    registry = Registry(Settings().models_dir)
+    registry = Registry(load_settings().models_dir)
     version = model or registry.champion()
-    with _bar(Console(stderr=True)) as bar:
+    with progress_bar(Console(stderr=True)) as bar:
         task = bar.add_task("reading pictures", total=None)
         result = assess(
             registry,
@@ -209,5 +213,5 @@ def evaluate(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `fer`."""
-    app.command()(_with_knobs(train))
+    app.command()(with_knobs(train))
     app.command()(evaluate)

@@ -1,10 +1,6 @@
 """Data sets as people have them: ImageFolder folders and zips, FER+ votes, and arrays of crops.
 
-Layouts that are understood, at any depth and in any case of letters::
-
-    DATA/train/<label>/*.jpg   DATA/valid/<label>/*.jpg   DATA/test/<label>/*.jpg
-    DATA/<label>/*.jpg                                     (split here, by label)
-    DATA/<label>/train/*.jpg
+Which layouts are understood stands in `fer.learning.layouts`.
 """
 
 from __future__ import annotations
@@ -12,7 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import zipfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -20,30 +16,20 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from fer.errors import DataError, LabelError, PictureError
+from fer.errors import DataError, PictureError
 from fer.files import sha256_of
 from fer.labels import LabelSet
-from fer.vision.images import ImageLimits, decode
-
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
-
-_SPLITS = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "val": VALIDATION,
-    "valid": VALIDATION,
-    "validation": VALIDATION,
-    "dev": VALIDATION,
-    "publictest": VALIDATION,
-    "test": TEST,
-    "testing": TEST,
-    "privatetest": TEST,
-}
-
-_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
-    | {".heic", ".heif", ".pgm", ".ppm"}
+from fer.learning.layouts import (
+    SPLITS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Picture,
+    choose_classes,
+    label_files,
+    list_files,
 )
+from fer.vision.images import ImageLimits, decode
 
 #: Columns of FER+ that are no expression (contempt is one, but not one of FER2013's).
 FERPLUS_NAMES = {
@@ -63,15 +49,6 @@ FERPLUS_NAMES = {
 _LIMITS = ImageLimits(max_bytes=50_000_000, max_pixels=80_000_000, min_side=8)
 
 Crops = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One labelled picture of a data set; `name` is its path inside it, with `/`."""
-
-    name: str
-    label: str
-    split: str | None
 
 
 @dataclass(frozen=True)
@@ -102,7 +79,7 @@ class Dataset:
         """
         if name is None:
             return self.pictures
-        wanted = _SPLITS.get(name.casefold())
+        wanted = SPLITS.get(name.casefold())
         chosen = tuple(picture for picture in self.pictures if picture.split == wanted)
         if wanted is None or not chosen:
             have = ", ".join(self.splits()) or "none"
@@ -153,110 +130,35 @@ def open_dataset(path: Path, classes: str | None = None) -> Dataset:
     Raises:
         DataError: nothing there that can be read as a data set, or a class that it lacks.
     """
-    names, skipped = _list_files(path)
-    pictures = _label_files(names, skipped)
+    names, skipped = list_files(path)
+    pictures = label_files(names, skipped)
     if not pictures:
         raise DataError(
             f"{path} holds no labelled pictures: put them in one folder for each label, "
             "such as happy/1.jpg, or in train/happy/1.jpg and validation/happy/2.jpg."
         )
-    pictures, labels = _choose_classes(path, pictures, classes)
+    pictures, labels = choose_classes(path, pictures, classes)
     return Dataset(path, tuple(sorted(pictures, key=lambda p: p.name)), labels, tuple(skipped))
 
 
-def _list_files(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    skipped: list[tuple[str, str]] = []
-    if path.is_dir():
-        names = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()]
-    elif path.is_file():
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = [info.filename for info in archive.infolist() if not info.is_dir()]
-        except (zipfile.BadZipFile, OSError) as error:
-            raise DataError(f"{path} is neither a folder nor a zip that can be read.") from error
-    else:
-        raise DataError(f"{path} does not exist.")
-    kept = []
-    for name in names:
-        parts = PurePosixPath(name).parts
-        if any(part.startswith(".") or part == "__MACOSX" for part in parts):
-            continue
-        if PurePosixPath(name).suffix.lower() in _SUFFIXES:
-            kept.append(name)
-        else:
-            skipped.append((name, "not a picture's file name"))
-    return kept, skipped
+def thinned(dataset: Dataset, share: float, seed: int = 0) -> Dataset:
+    """A random part of each label's pictures in each split, at least two where there are two.
 
-
-def _label_files(names: list[str], skipped: list[tuple[str, str]]) -> list[Picture]:
-    folders = [PurePosixPath(name).parts[:-1] for name in names]
-    prefix = _common_prefix(folders)
-    pictures = []
-    for name, parts in zip(names, folders, strict=True):
-        split, label = _split_and_label(parts, prefix)
-        if label is None:
-            skipped.append((name, "not inside a label's folder"))
-            continue
-        pictures.append(Picture(name, label, split))
-    return pictures
-
-
-def _common_prefix(folders: list[tuple[str, ...]]) -> int:
-    """How many leading folders all files share; a data set of one label keeps that label."""
-    if not folders:
-        return 0
-    shortest = min(len(parts) for parts in folders)
-    shared = 0
-    while shared < shortest and len({parts[shared] for parts in folders}) == 1:
-        shared += 1
-    return min(shared, max(shortest - 1, 0))
-
-
-def _split_and_label(parts: tuple[str, ...], prefix: int) -> tuple[str | None, str | None]:
-    at = next((i for i in reversed(range(len(parts))) if parts[i].casefold() in _SPLITS), None)
-    if at is None:
-        rest = parts[prefix:]
-        return None, rest[0] if rest else None
-    after, before = parts[at + 1 :], parts[prefix:at]
-    label = after[0] if after else (before[-1] if before else None)
-    return _SPLITS[parts[at].casefold()], label
-
-
-def _choose_classes(
-    path: Path, pictures: list[Picture], classes: str | None
-) -> tuple[list[Picture], LabelSet]:
-    spellings: dict[str, Counter[str]] = defaultdict(Counter)
-    for picture in pictures:
-        spellings[picture.label.casefold()][picture.label] += 1
-    spelling = {folded: counts.most_common(1)[0][0] for folded, counts in spellings.items()}
-    wanted: dict[str, str] = {}
-    try:
-        if classes is None:
-            labels = LabelSet(sorted(spelling.values(), key=str.casefold))
-            wanted = {folded: spelled for folded, spelled in spelling.items()}
-        else:
-            ordered = []
-            for item in classes.split(","):
-                target, _, sources = item.strip().partition("=")
-                target = target.strip()
-                ordered.append(target if sources else spelling.get(target.casefold(), target))
-                for source in sources.split("+") if sources else [target]:
-                    folded = source.strip().casefold()
-                    if folded not in spelling:
-                        have = ", ".join(sorted(spelling.values()))
-                        raise DataError(
-                            f"{path} has no pictures of {source.strip()!r}; it has: {have}."
-                        )
-                    wanted[folded] = ordered[-1]
-            labels = LabelSet(ordered)
-    except LabelError as error:
-        raise DataError(f"{path}: {error.message}") from error
-    chosen = [
-        replace(picture, label=wanted[picture.label.casefold()])
-        for picture in pictures
-        if picture.label.casefold() in wanted
-    ]
-    return chosen, labels
+    Args:
+        share: part that stays, above 0 and up to 1.
+    """
+    if share >= 1:
+        return dataset
+    rng = np.random.default_rng(seed)
+    groups: dict[tuple[str, str], list[Picture]] = defaultdict(list)
+    for picture in dataset.pictures:
+        groups[(picture.split or "", picture.label)].append(picture)
+    kept: list[Picture] = []
+    for key in sorted(groups):
+        count = max(2, round(share * len(groups[key])))
+        chosen = rng.permutation(len(groups[key]))[:count]
+        kept += [groups[key][index] for index in chosen]
+    return replace(dataset, pictures=tuple(sorted(kept, key=lambda p: p.name)))
 
 
 def assign_splits(

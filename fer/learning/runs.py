@@ -1,7 +1,6 @@
 """One training from a data set to a version in the registry, kept as a run folder.
 
-A run folder holds `run.json` (what was asked for), `recipe.toml` (every knob), the state that a
-stopped training goes on from, `history.json`, the best weights, plots and figures.
+What the folder holds stands in `fer.learning.runfolder`.
 """
 
 from __future__ import annotations
@@ -18,20 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fer import __version__
-from fer.errors import TrainingError
 from fer.learning import reports
 from fer.learning.architectures import Network, build
 from fer.learning.cards import NOT_FOR, make_card
 from fer.learning.datasets import (
-    TEST,
-    TRAIN,
-    VALIDATION,
     Dataset,
     FaceArrays,
     Votes,
     assign_splits,
     load_faces,
-    open_dataset,
     read_votes,
     shortest_sides,
 )
@@ -42,68 +36,19 @@ from fer.learning.evaluation import (
     softmax,
     wilson_interval,
 )
-from fer.learning.recipe import Recipe, read_recipe
+from fer.learning.layouts import TEST, TRAIN, VALIDATION
+from fer.learning.recipe import Recipe
 from fer.learning.replay import make_replay
+from fer.learning.runfolder import RESULT_FILE, Request, open_request, read_run
+from fer.learning.tracking import open_tracker
 from fer.learning.training import Trainer, soft_targets
+from fer.learning.tuning import TUNING_FILE, search
 from fer.learning.versions import VersionFolder
 from fer.manifest import DataSource, Manifest
 from fer.registry import CARD_FILE, REPLAY_FILE, Registry, new_version_name
 from fer.vision.classifier import Classifier
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a training is asked to do, beside its recipe.
-
-    Attributes:
-        data: ImageFolder folder or zip.
-        name: last part of the version's name.
-        title: what people read in the model picker; the name if empty.
-        votes: FER+ votes, or None.
-        classes: as in `open_dataset`.
-        weights: "imagenet", a weights file, or None.
-        start: weights of a whole network of this kind to start from, or None.
-        validation_share, test_share: as in `assign_splits`.
-        terms: terms of use of the data, for the manifest and the card.
-        notes: anything else that a reader of the card should know.
-    """
-
-    data: str
-    name: str
-    title: str = ""
-    votes: str | None = None
-    classes: str | None = None
-    weights: str | None = "imagenet"
-    start: str | None = None
-    validation_share: float = 0.2
-    test_share: float = 0.4
-    terms: str = ""
-    notes: str = ""
-
-
-def start_run(request: Request, recipe: Recipe, runs: Path) -> Path:
-    """Make a run folder; returns it."""
-    folder = runs / new_version_name(request.name)
-    folder.mkdir(parents=True)
-    text = json.dumps(asdict(request), indent=1) + "\n"
-    (folder / "run.json").write_text(text, encoding="utf-8")
-    (folder / "recipe.toml").write_text(recipe.as_toml(), encoding="utf-8")
-    return folder
-
-
-def read_run(folder: Path) -> tuple[Request, Recipe]:
-    """What a run folder was asked to do.
-
-    Raises:
-        TrainingError: it is no run folder.
-    """
-    try:
-        values = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        return Request(**values), Recipe(**read_recipe(folder / "recipe.toml"))
-    except (OSError, ValueError, TypeError) as error:
-        raise TrainingError(f"{folder} is not the folder of a training: {error}.") from error
 
 
 @dataclass(frozen=True)
@@ -137,7 +82,7 @@ def load_splits(
     Raises:
         DataError: the data or the votes cannot be used.
     """
-    dataset = open_dataset(Path(request.data), request.classes)
+    dataset = open_request(request, recipe.seed)
     votes = read_votes(Path(request.votes)) if request.votes else None
     if not recipe.crop_size:
         sides = shortest_sides(dataset)
@@ -186,25 +131,56 @@ def run_training(
         DataError, TrainingError: the data or the recipe cannot be used.
     """
     request, recipe = read_run(folder)
+    tracker = open_tracker(folder, say)
     splits, recipe = load_splits(request, recipe, say, progress)
     (folder / "recipe.toml").write_text(recipe.as_toml(), encoding="utf-8")
-    network = Network(
-        recipe.architecture,
-        len(splits.dataset.labels),
-        recipe.crop_size,
-        recipe.image_size,
-        recipe.grey == "yes",
-        recipe.dropout,
-    )
+    if request.tune:
+        recipe = _tuned(folder, request, recipe, splits, say)
+    tracker.begin(asdict(request) | recipe.as_dict())
+    network = network_of(recipe, len(splits.dataset.labels))
     start = Path(request.start) if request.start else None
-    trainer = Trainer(network, recipe, folder, request.weights, start, say)
+    trainer = Trainer(network, recipe, folder, request.weights, start, say, tracker.epoch)
     targets = splits.targets(splits.train, recipe)
     trainer.fit(splits.train, targets, splits.validation, _scorer(splits))
     model = build(network)
     model.set_weights(trainer.core.get_weights())
     say("Writing the version: conversion, calibration, replay, figures.")
     history = trainer.progress.history or []
-    return _write_version(folder, registry, request, recipe, network, model, splits, history)
+    manifest = _write_version(folder, registry, request, recipe, network, model, splits, history)
+    result = {"version": manifest.version, "labels": list(manifest.labels)}
+    (folder / RESULT_FILE).write_text(json.dumps(result) + "\n", encoding="utf-8")
+    tracker.end(manifest.version, manifest.metrics)
+    return manifest
+
+
+def network_of(recipe: Recipe, classes: int) -> Network:
+    """The network that a recipe asks for, its crop size and greyness settled."""
+    return Network(
+        recipe.architecture,
+        classes,
+        recipe.crop_size,
+        recipe.image_size,
+        recipe.grey == "yes",
+        recipe.dropout,
+    )
+
+
+def _tuned(folder: Path, request: Request, recipe: Recipe, splits: Splits, say: Say) -> Recipe:
+    """The recipe with the best settings found; it is written back, so a resumed run skips this."""
+    if (folder / TUNING_FILE).is_file():
+        return recipe
+
+    def fit(tried: Recipe, trial: Path) -> float:
+        network = network_of(tried, len(splits.dataset.labels))
+        start = Path(request.start) if request.start else None
+        trainer = Trainer(network, tried, trial, request.weights, start, say)
+        targets = splits.targets(splits.train, tried)
+        trainer.fit(splits.train, targets, splits.validation, _scorer(splits))
+        return trainer.progress.best
+
+    best = search(recipe, fit, folder, request.tune, request.tune_epochs, say)
+    (folder / "recipe.toml").write_text(best.as_toml(), encoding="utf-8")
+    return best
 
 
 def _scorer(splits: Splits) -> Callable[[npt.NDArray[np.float32]], dict[str, float]]:

@@ -172,6 +172,7 @@ class Trainer:
         weights: weights of the backbone to start from, as `build_core` takes them.
         start: weights of the whole core to start from instead (a Keras weights file).
         say: called with a line of text now and then.
+        on_epoch: called with the row of the history that an epoch adds, once it is saved.
     """
 
     def __init__(
@@ -182,8 +183,10 @@ class Trainer:
         weights: str | Path | None = None,
         start: Path | None = None,
         say: Callable[[str], None] = print,
+        on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
     ) -> None:
         self.network, self.recipe, self.folder, self.say = network, recipe, folder, say
+        self.on_epoch = on_epoch
         keras.utils.set_random_seed(recipe.seed)
         state = folder / STATE_FILE
         resumed = state.is_file()
@@ -269,6 +272,7 @@ class Trainer:
             waited = waited + 1 if figures["score"] < self.progress.best else 0
             self.progress.epoch = epoch + 1
             self._save(optimizer)
+            self.on_epoch({"step": len(self.progress.history)} | self.progress.history[-1])
             if self.recipe.schedule == "plateau" and waited and waited % 3 == 0:
                 optimizer.learning_rate.assign(optimizer.learning_rate * 0.3)
             if self.recipe.patience and waited >= self.recipe.patience:

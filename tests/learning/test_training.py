@@ -17,7 +17,8 @@ from fer.learning.architectures import Network, build, build_core
 from fer.learning.augmentation import Augmentation, RandomFace
 from fer.learning.recipe import Recipe
 from fer.learning.replay import balanced_choice, cut, load_replay
-from fer.learning.runs import Request, run_training, start_run
+from fer.learning.runfolder import Request, start_run
+from fer.learning.runs import run_training
 from fer.learning.training import FaceBatches, class_weights, soft_targets
 from fer.registry import CARD_FILE, KERAS_FILE, LITERT_FILE, REPLAY_FILE, Registry
 from fer.vision.classifier import Classifier
