@@ -163,7 +163,7 @@ def _confusion(measured: Mapping[str, Any], manifest: Manifest, texts: Texts) ->
 
 
 def _strong(share: float) -> str:
-    return ' class="fer-strong"' if share >= 0.5 else ""
+    return ' class="fer-strong"' if share >= 0.8 else ""
 
 
 def _is_square(matrix: object, size: int) -> bool:

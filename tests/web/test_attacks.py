@@ -1,4 +1,9 @@
-"""Attacks on the running server. Each was seen to succeed with its defence taken out."""
+"""Attacks on the running server.
+
+Those on local files, `data:` URLs, hidden lengths and closed routes were seen to succeed with
+`has_launched`, `Photo.preprocess`, `BodyLimit` and `ClosedDoors` taken out. What Gradio itself
+refuses today (loopback URLs, run history) is tested too, so that an upgrade cannot open it.
+"""
 
 from __future__ import annotations
 
