@@ -17,6 +17,7 @@ from typing import Any
 import keras
 
 from fer.errors import TrainingError
+from fer.learning.recipe import ARCHITECTURES
 
 #: Layers after which retraining may begin, the earliest first: what lies below stays frozen. Which
 #: one is taken depends on the size of its output, since replay stores it for thousands of faces.
@@ -29,8 +30,6 @@ FREEZE_POINTS = {
     "vgg19": ("block5_pool", "pool"),
     "cnn": ("dense",),
 }
-
-ARCHITECTURES = tuple(FREEZE_POINTS)
 
 _APPLICATIONS = {
     "mobilenet_v2": "MobileNetV2",

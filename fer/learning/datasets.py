@@ -46,7 +46,7 @@ FERPLUS_NAMES = {
 }
 
 #: A data set's pictures are trusted less than none: one that claims more than this is skipped.
-_LIMITS = ImageLimits(max_bytes=50_000_000, max_pixels=80_000_000, min_side=8)
+READ_LIMITS = ImageLimits(max_bytes=50_000_000, max_pixels=80_000_000, min_side=8)
 
 Crops = npt.NDArray[np.uint8]
 
@@ -116,7 +116,7 @@ class Dataset:
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     # The size in the header may lie; reading one byte past the limit tells.
     with archive.open(name) as stream:
-        return stream.read(_LIMITS.max_bytes + 1)
+        return stream.read(READ_LIMITS.max_bytes + 1)
 
 
 def open_dataset(path: Path, classes: str | None = None) -> Dataset:
@@ -264,7 +264,7 @@ def load_faces(
         if progress is not None:
             progress(done)
         try:
-            image = decode(data, _LIMITS)
+            image = decode(data, READ_LIMITS)
         except PictureError as error:
             unreadable.append((picture.name, error.message))
             continue
@@ -302,7 +302,7 @@ def shortest_sides(dataset: Dataset, limit: int = 200) -> npt.NDArray[np.int64]:
     sides = []
     for _, data in dataset.read_all(dataset.pictures[::step]):
         try:
-            sides.append(min(decode(data, _LIMITS).shape[:2]))
+            sides.append(min(decode(data, READ_LIMITS).shape[:2]))
         except PictureError:
             continue
     return np.array(sides, np.int64)

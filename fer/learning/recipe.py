@@ -9,6 +9,9 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from fer.errors import TrainingError
 
+#: Networks that can be trained; `fer.learning.architectures` builds them.
+ARCHITECTURES = ("mobilenet_v2", "mobilenet", "cnn", "resnet50", "vgg16", "vgg19")
+
 Schedule = Literal["cosine", "plateau"]
 ClassWeights = Literal["none", "sqrt", "balanced"]
 
@@ -22,7 +25,7 @@ def knob(default: Any, meaning: str) -> Any:
 class Recipe:
     """How a model is trained; the manifest keeps it, so that the training can be repeated."""
 
-    architecture: str = knob("mobilenet_v2", "Network to train.")
+    architecture: str = knob("mobilenet_v2", f"Network to train: {', '.join(ARCHITECTURES)}.")
     image_size: int = knob(96, "Side of the picture that the network sees, in pixels.")
     crop_size: int = knob(
         0, "Side of the crops it takes, in pixels; 0: as the data, at most image_size."
@@ -61,6 +64,11 @@ class Recipe:
     erase: float = knob(0.25, "Chance that a rectangle of a face is covered.")
 
     def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise TrainingError(
+                f"There is no architecture {self.architecture!r}; "
+                f"choose one of {', '.join(ARCHITECTURES)}."
+            )
         choices = {
             "schedule": get_args(Schedule),
             "class_weights": get_args(ClassWeights),
