@@ -19,7 +19,7 @@ from gradio_client import Client, handle_file
 ROOT = Path(__file__).parent.parent.parent
 
 #: Seconds that a start may take; this machine may be busy with a training.
-START = 120
+START = 280
 
 
 @dataclass
