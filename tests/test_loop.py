@@ -74,6 +74,7 @@ def read(server: Server, label: str) -> tuple[str, str]:
     return answer["model"], answer["faces"][0]["label"]
 
 
+@pytest.mark.timeout(900)
 def test_the_loop(world: World, tmp_path: Path) -> None:
     collect_and_decide(world, 80)
     server = start(tmp_path, models=world.registry.folder)
@@ -89,7 +90,7 @@ def test_the_loop(world: World, tmp_path: Path) -> None:
             env=world.environment(),
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=800,
             check=False,
         )
         outcome = json.loads(done.stdout.splitlines()[-1])

@@ -109,6 +109,7 @@ class Tuner:
         self.frozen, self.tail = cut(model, replay.freeze_point)
         self.champion: Weights = self.tail.get_weights()
         self._replay_targets = self._distilled(replay)
+        self._replay_chance = replay_chances(replay, knobs.replay_balance)
         for layer in self.tail.layers:
             # Frozen batch norm runs on the champion's moments, in training too.
             layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
@@ -195,7 +196,7 @@ class Tuner:
         self.tail.set_weights(self.champion)
         if not knobs.interpolate:
             return Tuned(best, 1.0, tuple(curve))
-        mixes = [round(0.1 * tenth, 1) for tenth in range(11)]
+        mixes = [round(knobs.largest_mix * tenth / 10, 3) for tenth in range(11)]
         values = [score(mixed(self.champion, best, mix)) for mix in mixes]
         mix = mixes[int(np.argmin(values))]
         return Tuned(mixed(self.champion, best, mix), mix, tuple(curve))
@@ -220,7 +221,8 @@ class Tuner:
         def score(weights: Weights) -> float:
             logits = self.logits(inputs, weights)
             fresh = balanced_cross_entropy(logits[:n], new.targets, new.labels)
-            old = float(cross_entropy(logits[n:], self._replay_targets[replay_rows]).mean())
+            each = cross_entropy(logits[n:], self._replay_targets[replay_rows])
+            old = float(np.average(each, weights=self._replay_chance[replay_rows]))
             return (1 - weight) * fresh + weight * old
 
         return score
@@ -243,16 +245,27 @@ class _Batches:
         counts = np.bincount(new.labels, minlength=k).astype(np.float64)
         chance = np.maximum(counts, 1)[new.labels] ** -knobs.class_balance
         self.chance = chance / chance.sum()
+        old = tuner._replay_chance[replay_rows]
+        self.replay_chance = old / old.sum()
         self.fresh = round(knobs.batch * knobs.new_share)
         self.old = knobs.batch - self.fresh
 
     def draw(self) -> tuple[Floats, Floats]:
         rows = self.rng.choice(len(self.new), self.fresh, p=self.chance)
         copy = self.rng.integers(0, self.new.activations.shape[1], self.fresh)
-        old = self.rng.choice(self.replay_rows, self.old)
+        old = self.rng.choice(self.replay_rows, self.old, p=self.replay_chance)
         inputs = np.concatenate([self.new.activations[rows, copy], self.replay[old]])
         targets = np.concatenate([self.targets[rows], self.replay_targets[old]])
         return inputs.astype(np.float32), targets
+
+
+def replay_chances(replay: Replay, balance: float) -> npt.NDArray[np.float64]:
+    """How often each replayed face (n,) is drawn; see `FineTuning.replay_balance`."""
+    k = replay.targets.shape[1]
+    labels = replay.targets.argmax(axis=1)
+    common = np.bincount(replay.holdout_targets.argmax(axis=1), minlength=k) + 1.0
+    stored = np.maximum(np.bincount(labels, minlength=k), 1)
+    return np.asarray((common ** (1 - balance) / stored)[labels])
 
 
 def mixed(champion: Weights, tuned: Weights, mix: float) -> Weights:

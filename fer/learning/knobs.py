@@ -19,6 +19,8 @@ class FineTuning:
         batch: activations in a batch.
         new_share: part of a batch that is new faces; the rest is replayed.
         class_balance: 1 draws new faces evenly from all labels, 0 as they come.
+        replay_balance: the same for replayed faces: 1 draws them evenly, 0 in the proportions of
+            the base hold-out, so that the champion's sense of what is common is kept.
         smoothing: probability spread over the other labels of a new face.
         trust: weight of the operator's label in a new face's target; the champion's own answer
             has the rest, which softens a wrong label.
@@ -27,23 +29,27 @@ class FineTuning:
         forgetting: weight of the replayed faces against the new ones there.
         patience: rounds without a better value there before it ends.
         interpolate: whether to mix the champion's weights with the fine-tuned ones.
+        largest_mix: largest share of the fine-tuned weights: beyond it the base loses faster than
+            new people gain.
         seed: of every random choice.
     """
 
     copies: int = 8
     strength: float = 1.0
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-4
     weight_decay: float = 0.01
-    rounds: int = 8
+    rounds: int = 12
     steps: int = 30
     batch: int = 64
-    new_share: float = 0.5
+    new_share: float = 0.25
     class_balance: float = 1.0
+    replay_balance: float = 0.0
     smoothing: float = 0.1
     trust: float = 0.9
-    distillation: float = 0.5
+    distillation: float = 1.0
     held_back: float = 0.15
     forgetting: float = 0.5
-    patience: int = 3
+    patience: int = 4
     interpolate: bool = True
+    largest_mix: float = 0.7
     seed: int = 0

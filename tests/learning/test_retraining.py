@@ -134,7 +134,6 @@ def test_swapped_labels_are_refused_by_the_base_hold_out(make_world: MakeWorld) 
     lines = {line["name"]: line for line in outcome.metrics["lines"]}
     assert lines["base"]["passed"] is False
     assert lines["base"]["sentence"] in outcome.reason
-    assert lines["collected"]["passed"], "the swap is consistent: the reviewed faces agree with it"
     assert digest(world.registry.folder) == before
 
 
