@@ -29,7 +29,7 @@ def progress_bar(console: Console) -> Progress:
 
 def quiet_tensorflow() -> None:
     """Keep TensorFlow's notes on its start out of the output; call it before Keras is loaded."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def with_knobs(command: Callable[..., Any], without: Collection[str] = ()) -> Callable[..., Any]:

@@ -130,7 +130,7 @@ def train(
             bar.update(task, completed=done, total=total, visible=done < total)
 
         def say(line: str) -> None:
-            console.print(line, highlight=False)
+            console.print(line, highlight=False, soft_wrap=True)
 
         # Keras prints its progress bars, and the converter its chatter, to standard output,
         # which belongs to the answer.

@@ -32,7 +32,9 @@ class Recipe:
     )
     grey: str = knob("auto", "Drop colours first: yes, no, or auto (yes if the data has none).")
     epochs: int = knob(12, "Epochs of fine-tuning, after the head's.")
-    head_epochs: int = knob(2, "Epochs in which the head alone is trained, the base frozen.")
+    head_epochs: int = knob(
+        2, "Epochs in which the head alone is trained, the base frozen; none of them for cnn."
+    )
     early_size: int = knob(0, "Smaller image size for the first epochs of fine-tuning; 0: none.")
     early_epochs: int = knob(0, "How many epochs of fine-tuning use early_size.")
     unfreeze: int = knob(-1, "Last layers to fine-tune; -1: all of them, 0: the head alone.")

@@ -130,6 +130,8 @@ def run_training(
     Raises:
         DataError, TrainingError: the data or the recipe cannot be used.
     """
+    # Without it, names of layers would depend on what this process built before.
+    keras.utils.clear_session()
     request, recipe = read_run(folder)
     tracker = open_tracker(folder, say)
     splits, recipe = load_splits(request, recipe, say, progress)

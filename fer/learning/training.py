@@ -130,9 +130,12 @@ def stages(recipe: Recipe) -> list[Stage]:
     """The stages that a recipe asks for, in order."""
     early = recipe.early_size or recipe.image_size
     found = []
-    if recipe.head_epochs:
+    whole = recipe.epochs > 0 and recipe.unfreeze != 0
+    # The base CNN has no pretrained base to spare: a head trained on random features first, at
+    # its higher rate, left the dense layer's units dead on FER2013.
+    if recipe.head_epochs and not (recipe.architecture == "cnn" and whole):
         found.append(Stage("head", recipe.head_epochs, lambda epoch: early))
-    if recipe.epochs and recipe.unfreeze != 0:
+    if whole:
         found.append(
             Stage(
                 "fine-tune",

@@ -14,6 +14,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import keras_tuner
 from keras_tuner.errors import FatalError
 
@@ -135,6 +136,8 @@ class _Searcher(keras_tuner.engine.base_tuner.BaseTuner):
         tried = replace(
             tried, epochs=self.epochs, early_epochs=min(tried.early_epochs, self.epochs - 1)
         )
+        # A trial leaves its graphs behind; thirty of them would fill the memory.
+        keras.utils.clear_session()
         try:
             score = self.fit(tried, folder)
         except FerError as error:
