@@ -6,10 +6,9 @@ import logging
 import sys
 
 import uvicorn
-from pydantic import ValidationError
 
-from fer.config import Settings
-from fer.errors import ConfigError, FerError
+from fer.config import Settings, load_settings
+from fer.errors import FerError
 from fer.web.environment import prepare
 from fer.web.retraining_child import scheduled_retraining
 from fer.web.uploads import UploadFolder
@@ -20,7 +19,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        serve(_settings())
+        serve(load_settings())
     except FerError as error:
         print(error.message, file=sys.stderr)
         return 1
@@ -58,15 +57,6 @@ def serve(settings: Settings) -> None:
     print(f"Open http://{shown}:{port}{settings.root_path}/ in a browser.", flush=True)
     with scheduled_retraining(settings):
         uvicorn.Server(config).run(sockets=[listening])
-
-
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "_".join(str(part) for part in first["loc"])
-        raise ConfigError(f"FER_{name.upper()}: {first['msg']}.") from error
 
 
 if __name__ == "__main__":

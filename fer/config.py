@@ -85,11 +85,6 @@ class Settings(BaseSettings):
         None, description="Original training data, to rehearse on real pictures when retraining."
     )
 
-    log_format: Literal["text", "json"] = Field("text", description="Form of the log lines.")
-    metrics_token: str | None = Field(
-        None, description="Bearer token for /metrics from elsewhere than loopback."
-    )
-
     @field_validator("root_path")
     @classmethod
     def _root_path(cls, value: str) -> str:

@@ -147,7 +147,6 @@ def test_settings_reads_the_env_file(tmp_path: Path) -> None:
 
 
 def test_settings_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FER_METRICS_TOKEN", "s3cret-token")
     monkeypatch.setenv("FER_DATABASE_URL", "postgresql+psycopg://fer:s3cret-word@db.example/fer")
     entry = settings()["FER_DATABASE_URL"]
     assert entry["value"] == "postgresql+psycopg://fer:***@db.example/fer"

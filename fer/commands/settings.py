@@ -10,9 +10,6 @@ import typer
 
 from fer.config import Settings, is_loopback, load_settings
 
-#: Settings that are passwords as a whole.
-_SECRET = frozenset({"metrics_token"})
-
 
 def _without_password(url: str) -> str:
     parts = urlsplit(url)
@@ -25,8 +22,6 @@ def _without_password(url: str) -> str:
 def _shown(name: str, value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
-    if name in _SECRET:
-        return "***"
     return _without_password(str(value)) if name == "database_url" else str(value)
 
 
