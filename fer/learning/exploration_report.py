@@ -117,7 +117,11 @@ def _faces(found: Exploration, folder: Path, texts: ReportTexts) -> list[Block]:
     labels = [label for label in found.dataset.labels if label in found.seen.means]
     columns = max(len(found.seen.samples.get(label, ())) for label in labels)
     figure, axes = plt.subplots(
-        len(labels), columns, figsize=(columns, 1.05 * len(labels)), squeeze=False
+        len(labels),
+        columns,
+        figsize=(columns, 1.2 * len(labels)),
+        squeeze=False,
+        layout="constrained",
     )
     for axis in axes.flat:
         axis.set_axis_off()
@@ -254,7 +258,9 @@ def _copies(found: Exploration, folder: Path, texts: ReportTexts) -> list[Block]
 def _draw_groups(found: Exploration, path: Path) -> None:
     """The first two pictures of some groups, one above the other."""
     groups = found.near.groups[:_DRAWN]
-    figure, axes = plt.subplots(2, len(groups), figsize=(len(groups), 2.1), squeeze=False)
+    figure, axes = plt.subplots(
+        2, len(groups), figsize=(len(groups), 2.1), squeeze=False, layout="constrained"
+    )
     for axis in axes.flat:
         axis.set_axis_off()
     for column, group in enumerate(groups):
