@@ -154,7 +154,10 @@ def _train(
     console.print(f"Run folder: {run}", highlight=False)
     with _counting(console, "reading pictures") as progress, contextlib.redirect_stdout(sys.stderr):
         manifest = run_training(
-            run, registry, lambda line: console.print(line, highlight=False, soft_wrap=True), progress
+            run,
+            registry,
+            lambda line: console.print(line, highlight=False, soft_wrap=True),
+            progress,
         )
     return manifest.version
 
