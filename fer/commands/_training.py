@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 from collections.abc import Callable, Collection
 from typing import Annotated, Any
@@ -28,8 +29,9 @@ def progress_bar(console: Console) -> Progress:
 
 
 def quiet_tensorflow() -> None:
-    """Keep TensorFlow's notes on its start out of the output; call it before Keras is loaded."""
+    """Keep TensorFlow's notes on its inner life out of the output; before Keras is loaded."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def with_knobs(command: Callable[..., Any], without: Collection[str] = ()) -> Callable[..., Any]:

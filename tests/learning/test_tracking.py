@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
 import pytest
 
 from fer.errors import TrainingError
+from fer.learning.recipe import Recipe, read_recipe
+from fer.learning.runfolder import Request, start_run
+from fer.learning.runs import run_training
 from fer.learning.tracking import Tracker, open_tracker
+from fer.registry import Registry
 
 ROWS = [
     {"step": 1, "stage": "head", "epoch": 1, "loss": 1.5, "accuracy": 0.4},
@@ -91,3 +97,36 @@ def test_without_mlflow_the_training_does_not_begin(
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(TrainingError, match=r"fer\[mlflow\]"):
         open_tracker(tmp_path, print)
+
+
+def test_a_tuned_training_is_logged_as_it_goes(
+    store: mlflow.MlflowClient, tmp_path: Path, make_pictures: Callable[..., None]
+) -> None:
+    make_pictures(tmp_path / "data", 6)
+    (tmp_path / "models").mkdir()
+    recipe = Recipe(architecture="cnn", image_size=16, epochs=3, batch_size=8, average=0.5)
+    request = Request(data="data", name="bands", weights=None, tune=2, tune_epochs=1)
+    folder = start_run(request, recipe, tmp_path / "runs")
+    manifest = run_training(folder, Registry(tmp_path / "models"), lambda line: None)
+
+    # The best of the two trials is what was trained, and what the run folder says now.
+    trials = json.loads((folder / "tuning.json").read_text())
+    assert len(trials) == 2
+    written = read_recipe(folder / "recipe.toml")
+    for name in ("learning_rate", "dropout", "unfreeze"):
+        assert written[name] == trials[0][name] == manifest.settings[name]
+    assert written["epochs"] == 3
+
+    experiment = store.get_experiment_by_name("fer")
+    assert experiment is not None
+    (run,) = store.search_runs([experiment.experiment_id])
+    assert run.data.tags["fer.version"] == manifest.version
+    assert float(run.data.params["learning_rate"]) == written["learning_rate"]
+    history = json.loads((folder / "history.json").read_text())
+    assert len(history) == 3
+    for name in ("loss", "val_loss", "accuracy", "learning_rate"):
+        curve = store.get_metric_history(run.info.run_id, name)
+        assert [m.step for m in curve] == [1, 2, 3]
+        assert [m.value for m in curve] == pytest.approx([row[name] for row in history])
+    kept = {artifact.path for artifact in store.list_artifacts(run.info.run_id)}
+    assert {"recipe.toml", "tuning.json", "curves.png", "confusion.png"} <= kept
