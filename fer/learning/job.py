@@ -107,8 +107,6 @@ class Workplace:
 class BusyError(RetrainingError):
     """Another retraining is running."""
 
-    code = "retraining_busy"
-
 
 @contextmanager
 def one_at_a_time(settings: Settings) -> Iterator[None]:
