@@ -95,6 +95,7 @@ def through_the_page(architectures: tuple[str, ...], folder: Path, face: bytes) 
         server.stop()
 
 
+@pytest.mark.timeout(900)
 def test_the_small_networks_train_and_serve(
     tmp_path: Path, make_pictures: Callable[..., None], face_jpeg: bytes
 ) -> None:
