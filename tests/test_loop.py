@@ -68,10 +68,15 @@ def until(condition: Callable[[], bool], seconds: float) -> float:
     return time.monotonic() - started
 
 
-def read(server: Server, label: str) -> tuple[str, str]:
-    """Model and label of the server's answer to a new photograph."""
-    answer = server.classify(photograph(label, np.random.default_rng(99)), False)
+def read(server: Server, label: str, number: int = 0) -> tuple[str, str]:
+    """Model and label of the server's answer to a photograph that nobody decided on."""
+    answer = server.classify(photograph(label, np.random.default_rng((99, number))), False)
     return answer["model"], answer["faces"][0]["label"]
+
+
+def right(server: Server) -> int:
+    """How many of ten new photographs the server reads as they are."""
+    return sum(read(server, label, n)[1] == label for label in LIGHT for n in range(5))
 
 
 @pytest.mark.timeout(900)
@@ -79,11 +84,9 @@ def test_the_loop(world: World, tmp_path: Path) -> None:
     collect_and_decide(world, 80)
     server = start(tmp_path, models=world.registry.folder)
     try:
-        before = {label: read(server, label) for label in LIGHT}
-        assert {model for model, _ in before.values()} == {VERSION}
-        assert any(read_as != label for label, (_, read_as) in before.items()), (
-            "the champion must have something to learn"
-        )
+        assert read(server, "sad")[0] == VERSION
+        before = right(server)
+        assert before <= 5, "the champion must have something to learn"
 
         done = subprocess.run(
             [sys.executable, str(ROOT / "retrain.py"), "--json"],
@@ -98,7 +101,7 @@ def test_the_loop(world: World, tmp_path: Path) -> None:
 
         wait = 10 * SWAP  # for a busy machine; the measured figure stands in docs/learning.md
         until(lambda: read(server, "sad")[0] == outcome["challenger"], wait)
-        assert {label: read(server, label)[1] for label in LIGHT} == {n: n for n in LIGHT}
+        assert right(server) > before
 
         command = [sys.executable, "-m", "fer", "models", "rollback"]
         if not (ROOT / "fer" / "__main__.py").exists():
@@ -108,7 +111,7 @@ def test_the_loop(world: World, tmp_path: Path) -> None:
         )
         assert VERSION in rolled.stdout
         until(lambda: read(server, "sad")[0] == VERSION, wait)
-        assert {label: read(server, label) for label in LIGHT} == before
+        assert right(server) == before
         assert httpx.get(server.url + "/healthz").status_code == 200
     finally:
         server.stop()

@@ -113,8 +113,10 @@ class Tuner:
         for layer in self.tail.layers:
             # Frozen batch norm runs on the champion's moments, in training too.
             layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+        alone = sum(bool(layer.weights) for layer in self.tail.layers) == 1
+        self.rate = knobs.head_learning_rate if alone else knobs.learning_rate
         optimizer = keras.optimizers.AdamW(
-            knobs.learning_rate, weight_decay=knobs.weight_decay, global_clipnorm=5.0
+            self.rate, weight_decay=knobs.weight_decay, global_clipnorm=5.0
         )
         optimizer.exclude_from_weight_decay(var_names=["bias"])
         self.tail.compile(
@@ -181,7 +183,7 @@ class Tuner:
         for round_ in range(knobs.rounds):
             for step in range(round_ * knobs.steps, (round_ + 1) * knobs.steps):
                 falling = 0.55 + 0.45 * float(np.cos(np.pi * step / total))
-                optimizer.learning_rate.assign(knobs.learning_rate * falling)
+                optimizer.learning_rate.assign(self.rate * falling)
                 self.tail.train_on_batch(*batches.draw())
             current: Weights = self.tail.get_weights()
             curve.append(score(current))

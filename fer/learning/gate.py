@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 from fer.labels import LabelSet
 from fer.learning.evaluation import sign_test
@@ -45,6 +45,10 @@ OWN_WEIGHT = 20
 #: A label's recall is judged from so many faces on, and may drop so far.
 RECALL_FACES, RECALL_DROP = 30, 0.05
 
+#: From this probability on the champion is sure; a label is known well from this precision of sure
+#: answers on the base hold-out; and so many sure answers on reviewed faces are needed to judge.
+SURE, SURE_PRECISION, SURE_FACES = 0.6, 0.85, 10
+
 #: Largest difference between LiteRT and Keras in any probability, and fewest crops compared.
 AGREEMENT, AGREEMENT_CROPS = 1e-3, 64
 
@@ -59,7 +63,7 @@ class Line:
     """One line of the verdict.
 
     Attributes:
-        name: `collected`, `audit`, `base`, `recall`, `agreement` or `latency`.
+        name: `collected`, `audit`, `base`, `contradiction`, `recall`, `agreement` or `latency`.
         passed: None where there was nothing to judge; that refuses nothing.
         sentence: for people.
         figures: plain values for the record.
@@ -177,6 +181,56 @@ def base_line(champion: Bools, challenger: Bools, *, tolerance: float) -> Line:
     return Line("base", passed, sentence, figures)
 
 
+def contradiction_line(
+    labels: LabelSet,
+    base_probabilities: Floats,
+    base_accepted: Bools,
+    probabilities: Floats,
+    truth: Ints,
+) -> Line:
+    """Decisions must not turn upside down what the base hold-out says that the champion knows.
+
+    Replay keeps a challenger from forgetting, so swapped labels may leave the base hold-out as it
+    was. But where the champion is sure, and by the hold-out right, operators agree; when most of
+    them call such faces by one and the same other label, the labels are suspect, not the faces.
+
+    Args:
+        base_probabilities, probabilities: the champion's, (n, k), on hold-out and reviewed faces.
+        base_accepted: bool (n, k), labels that count as right there.
+        truth: what operators decided, (m,).
+    """
+    found, sentences = {}, []
+    base_answers, answers = base_probabilities.argmax(axis=1), probabilities.argmax(axis=1)
+    base_sure = base_probabilities.max(axis=1) >= SURE
+    sure = probabilities.max(axis=1) >= SURE
+    for index, name in enumerate(labels):
+        known = base_sure & (base_answers == index)
+        asked = sure & (answers == index)
+        n = int(asked.sum())
+        if known.sum() < RECALL_FACES or n < SURE_FACES:
+            continue
+        precision = float(base_accepted[known, index].mean())
+        counts = np.bincount(truth[asked], minlength=len(labels))
+        counts[index] = 0
+        other = int(counts.argmax())
+        share = float(counts[other] / n)
+        low = float(binomtest(int(counts[other]), n).proportion_ci(0.9, method="wilson").low)
+        found[name] = {"n": n, "precision": precision, "called": labels[other], "share": share}
+        if precision >= SURE_PRECISION and low > 0.5:
+            sentences.append(
+                f"Where the champion is sure of {name} it is right in {precision:.0%} of the base "
+                f"hold-out, but of {n} such faces operators called {share:.0%} {labels[other]}: "
+                "these labels look swapped."
+            )
+    if not found:
+        sentence = "Too few faces that the champion is sure of to look for swapped labels."
+        return Line("contradiction", None, sentence)
+    sentence = (
+        " ".join(sentences) or "No label that the champion knows well is turned into another."
+    )
+    return Line("contradiction", not sentences, sentence, {"per_label": found})
+
+
 def recall_line(labels: LabelSet, truth: Ints, champion: Bools, challenger: Bools) -> Line:
     """Each label's recall over base hold-out and audit slice together.
 
@@ -278,6 +332,7 @@ __all__ = [
     "audit_line",
     "base_line",
     "collected_line",
+    "contradiction_line",
     "folds_by_group",
     "latency_line",
     "recall_line",

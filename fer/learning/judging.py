@@ -71,6 +71,13 @@ def statistical_lines(
         ),
         gate.audit_line(audit[0], audit[1], material.audit_groups, alpha=options.alpha),
         gate.base_line(base[0], base[1], tolerance=tolerance),
+        gate.contradiction_line(
+            manifest.label_set,
+            softmax(answers.base[0], manifest.temperature),
+            accepted,
+            softmax(answers.collected[0], manifest.temperature),
+            faces.labels,
+        ),
         gate.recall_line(
             manifest.label_set,
             np.concatenate([base_labels, material.audit_labels]),

@@ -13,6 +13,7 @@ class FineTuning:
         copies: varied copies of each new face beside the face itself.
         strength: how far they are varied, as a multiple of the training's own variation.
         learning_rate: AdamW's, falling to a tenth along a cosine.
+        head_learning_rate: the same where the tail is the last layer alone, which needs more.
         weight_decay: AdamW's.
         rounds: passes, each followed by a look at the part held back.
         steps: batches of a round.
@@ -37,6 +38,7 @@ class FineTuning:
     copies: int = 8
     strength: float = 1.0
     learning_rate: float = 1e-4
+    head_learning_rate: float = 3e-3
     weight_decay: float = 0.01
     rounds: int = 12
     steps: int = 30

@@ -144,7 +144,7 @@ class World:
             "registry": self.registry,
             "database": self.database,
             "storage": self.store.storage,
-            "knobs": FineTuning(copies=2, rounds=6, steps=20, learning_rate=3e-3, new_share=0.5),
+            "knobs": FineTuning(copies=2, rounds=6, steps=20, new_share=0.5),
             **more,
         }
         return Workplace(**parts)

@@ -161,6 +161,31 @@ def test_no_base_hold_out_refuses() -> None:
     assert gate.base_line(nothing, nothing, tolerance=0.01).passed is False
 
 
+def sure_of(answers: np.ndarray, confidence: float = 0.8) -> np.ndarray:
+    """Probabilities (n, 3) of a champion with these answers."""
+    rest = (1 - confidence) / 2
+    return np.where(np.eye(3, dtype=bool)[answers], confidence, rest)
+
+
+@pytest.mark.parametrize(
+    ("called_sad", "precision", "confidence", "passed"),
+    [(20, 1.0, 0.8, False), (12, 1.0, 0.8, True), (20, 0.8, 0.8, True), (20, 1.0, 0.5, None)],
+    ids=["swapped", "mixed", "not known well", "not sure"],
+)
+def test_decisions_that_turn_the_base_upside_down_are_refused(
+    called_sad: int, precision: float, confidence: float, passed: bool | None
+) -> None:
+    happy = np.ones(100, np.int64)
+    accepted = np.eye(3, dtype=bool)[np.where(np.arange(100) < 100 * precision, 1, 2)]
+    decided = np.where(np.arange(20) < called_sad, 2, 1)
+    verdict = gate.contradiction_line(
+        LABELS, sure_of(happy), accepted, sure_of(happy[:20], confidence), decided
+    )
+    assert verdict.passed is passed
+    if passed is False:
+        assert "operators called 100% sad" in verdict.sentence
+
+
 def test_a_recall_that_falls_beyond_chance_is_named() -> None:
     truth = np.array([0] * 100 + [1] * 100 + [2] * 29)
     champion, challenger = np.ones(229, bool), np.ones(229, bool)
