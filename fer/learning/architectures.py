@@ -89,13 +89,31 @@ def build(network: Network, weights: str | Path | None = None) -> keras.Model:
     return keras.Model(inputs, outputs, name=network.architecture)
 
 
-def build_core(network: Network, weights: str | Path | None = None) -> keras.Model:
-    """The same layers from float pixels (n, h, w, 3) in 0…255 of any size, for training.
+def build_core(
+    network: Network, weights: str | Path | None = None, *, any_size: bool = False
+) -> keras.Model:
+    """The same layers from float pixels (n, h, w, 3) in 0…255, for training.
 
     It shares its order of weights with `build`, so that `get_weights` of one fits the other.
-    The base CNN, whose dense layer fixes the size, takes `image_size` only.
+
+    Args:
+        any_size: take other sizes than `image_size` too, for a training that begins with small
+            pictures.
+
+    Raises:
+        TrainingError: as for `build`; or this network cannot take any size.
     """
-    side = network.image_size if network.architecture == "cnn" else None
+    side: int | None = network.image_size
+    if any_size:
+        if network.architecture == "cnn":
+            raise TrainingError("The dense layer of cnn fixes its image size: set no early_size.")
+        if network.image_size % 32:
+            # MobileNetV2 pads by the size it is built for, and for an even one where it knows
+            # none: halved five times, only multiples of 32 are padded alike in both graphs.
+            raise TrainingError(
+                f"With early_size, image sizes must be multiples of 32, not {network.image_size}."
+            )
+        side = None
     inputs = keras.Input((side, side, 3), dtype="float32", name="pixels")
     return keras.Model(inputs, _logits(inputs, network, weights), name="core")
 

@@ -90,6 +90,8 @@ class Recipe:
         for name in ("batch_size", "image_size", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise TrainingError(f"{name} must be positive, got {getattr(self, name)}.")
+        if self.early_size and (self.early_size < 32 or self.early_size % 32):
+            raise TrainingError(f"early_size must be 0 or a multiple of 32, got {self.early_size}.")
         if self.early_epochs > self.epochs:
             raise TrainingError("early_epochs are part of epochs, and cannot be more.")
 

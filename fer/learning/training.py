@@ -193,7 +193,9 @@ class Trainer:
         keras.utils.set_random_seed(recipe.seed)
         state = folder / STATE_FILE
         resumed = state.is_file()
-        self.core = build_core(network, None if resumed or start else weights)
+        grows = recipe.early_size not in (0, recipe.image_size)
+        begins = None if resumed or start else weights
+        self.core = build_core(network, begins, any_size=grows)
         if start is not None and not resumed:
             self.core.load_weights(start)
         # Keras' MobileNets average batch moments over a thousand steps, more than an epoch of a

@@ -166,10 +166,22 @@ def test_a_label_without_pictures_is_named(
         run_training(run, registry, print)
 
 
-@pytest.mark.parametrize("crop", [48, 96])
-def test_training_and_serving_graphs_are_the_same_network(crop: int) -> None:
-    network = Network("mobilenet_v2", 4, crop, 96)
-    serving, core = build(network), build_core(network)
+@pytest.mark.parametrize(
+    ("architecture", "crop", "size", "any_size"),
+    [
+        ("mobilenet_v2", 48, 96, True),
+        ("mobilenet_v2", 96, 96, False),
+        # Halved five times, 48 is odd on its way down, where paddings differ.
+        ("mobilenet_v2", 48, 48, False),
+        ("mobilenet", 40, 48, False),
+        ("cnn", 24, 25, False),
+    ],
+)
+def test_training_and_serving_graphs_are_the_same_network(
+    architecture: str, crop: int, size: int, any_size: bool
+) -> None:
+    network = Network(architecture, 4, crop, size)
+    serving, core = build(network), build_core(network, any_size=any_size)
     crops = np.random.default_rng(0).integers(0, 256, (8, crop, crop, 3), dtype=np.uint8)
     # Fresh moments shrink everything to nothing: measured ones keep the logits alive.
     for layer in serving.layers:
@@ -177,10 +189,19 @@ def test_training_and_serving_graphs_are_the_same_network(crop: int) -> None:
             layer.momentum = 0.0
     serving(crops, training=True)
     core.set_weights(serving.get_weights())
-    pixels = RandomFace(Augmentation(), 96, grey=True)(crops)
+    pixels = RandomFace(Augmentation(), size, grey=True)(crops)
     answers = keras.ops.convert_to_numpy(serving(crops, training=False))
     assert answers.std() > 1e-2
     np.testing.assert_allclose(answers, core(pixels, training=False), atol=1e-4)
+
+
+def test_sizes_that_the_graphs_would_pad_differently_are_refused() -> None:
+    with pytest.raises(TrainingError, match="multiples of 32, not 48"):
+        build_core(Network("mobilenet_v2", 4, 48, 48), any_size=True)
+    with pytest.raises(TrainingError, match="set no early_size"):
+        build_core(Network("cnn", 4, 48, 64), any_size=True)
+    with pytest.raises(TrainingError, match="early_size must be 0 or a multiple of 32"):
+        Recipe(early_size=48)
 
 
 def test_augmentation_off_changes_nothing_and_on_changes_each_face() -> None:
