@@ -14,6 +14,7 @@ from fer.registry import Registry
 from fer.vision.recogniser import Recogniser
 from fer.web.background import Background, Chore
 from fer.web.desk import Desk
+from fer.web.scoring_child import EVERY, ScoringChild
 from fer.web.uploads import UploadFolder
 
 _LOG = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class Services:
     """What the pages share.
 
     Attributes:
-        settings, registry, recogniser, database, storage, store, desk, uploads: the parts.
+        settings, registry, recogniser, database, storage, store, desk, uploads, scoring: the parts.
         chores: what `start` does again and again; pages may add theirs before it.
     """
 
@@ -41,6 +42,7 @@ class Services:
     store: SampleStore
     desk: Desk
     uploads: UploadFolder
+    scoring: ScoringChild
     chores: list[Chore] = field(default_factory=list)
     _background: Background | None = None
 
@@ -61,6 +63,7 @@ class Services:
         """End the chores and close the parts."""
         if self._background is not None:
             self._background.stop()
+        self.scoring.stop()
         self.recogniser.close()
         self.database.close()
         self.uploads.close()
@@ -85,10 +88,14 @@ def build_services(settings: Settings, uploads: UploadFolder) -> Services:
     storage = FolderStorage(settings.data_dir)
     store = SampleStore(database, storage, settings)
     desk = Desk(settings, recogniser, store)
-    services = Services(settings, registry, recogniser, database, storage, store, desk, uploads)
+    scoring = ScoringChild(settings)
+    services = Services(
+        settings, registry, recogniser, database, storage, store, desk, uploads, scoring
+    )
     services.chores += [
         Chore("model", REFRESH_EVERY, recogniser.refresh),
         Chore("uploads", 30.0, uploads.sweep),
         Chore("expiry", _DAY, store.expire),
+        Chore("scores", EVERY, scoring.start),
     ]
     return services
