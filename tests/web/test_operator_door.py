@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,6 +58,23 @@ def test_nothing_below_review_answers_without_a_session(console: Console) -> Non
         else:
             assert answer.status_code == 401, (method, path)
             assert answer.headers["cache-control"] == "private, no-store"
+
+
+def test_nothing_below_review_of_the_whole_server_answers_without_a_session(
+    tmp_path: Path,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.web.whole_server_walk", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout.splitlines()[-1])
+    assert len(answers) > 25
+    assert {status for _, _, status in answers} <= {303, 401}
+    assert all(path.rstrip("/") in PAGES for _, path, status in answers if status == 303)
 
 
 @pytest.mark.parametrize(
