@@ -32,8 +32,9 @@ _ENGLISH = {
     "compare.paired": "Against the best",
     "compare.paired_text": "Best by accuracy: {best}. Each other model is compared with it picture "
     "by picture: pictures that only one of the two names rightly, the difference in accuracy with "
-    "its 95 % interval, and McNemar's exact test, two-sided, with Holm's correction for {count} "
-    "comparisons. The best was chosen on the same pictures, so the differences lean in its favour.",
+    "its 95 % interval, and McNemar's exact test, two-sided, with Holm's correction (compared with "
+    "the best: {count}). The best was chosen on the same pictures, so the differences lean in its "
+    "favour.",
     "compare.confusion": "Confusion",
     "compare.confusion_alt": "Confusion matrices side by side; rows are the truth, columns the "
     "answers.",
@@ -131,8 +132,9 @@ _INDONESIAN = {
     "compare.paired": "Terhadap yang terbaik",
     "compare.paired_text": "Terbaik menurut akurasi: {best}. Setiap model lain dibandingkan "
     "dengannya gambar demi gambar: gambar yang hanya dijawab benar oleh salah satu, selisih "
-    "akurasi dengan selang 95 %, dan uji eksak McNemar dua sisi dengan koreksi Holm untuk {count} "
-    "perbandingan. Yang terbaik dipilih pada gambar yang sama, jadi selisihnya condong kepadanya.",
+    "akurasi dengan selang 95 %, dan uji eksak McNemar dua sisi dengan koreksi Holm (dibandingkan "
+    "dengan yang terbaik: {count}). Yang terbaik dipilih pada gambar yang sama, jadi selisihnya "
+    "condong kepadanya.",
     "compare.confusion": "Kekeliruan",
     "compare.confusion_alt": "Matriks kekeliruan berdampingan; baris adalah yang sebenarnya, "
     "kolom jawabannya.",
