@@ -88,11 +88,20 @@ class Cell:
     corrections: int
     seed: int
     noise: float
+    poison: str
     knobs: str
 
     def key(self) -> tuple[Any, ...]:
         """What `--resume` goes by."""
-        return (self.model, self.order, self.corrections, self.seed, self.noise, self.knobs)
+        return (
+            self.model,
+            self.order,
+            self.corrections,
+            self.seed,
+            self.noise,
+            self.poison,
+            self.knobs,
+        )
 
 
 @dataclass(frozen=True)
@@ -193,7 +202,7 @@ def review(
     names = sorted(set(truth.values()))
     done = 0
     for sample_id, version in next_faces(queue, store, cell, truth, rng):
-        label = truth[sample_id]
+        label = poisoned(truth[sample_id], cell.poison, names, rng)
         if rng.random() < cell.noise:
             label = str(rng.choice([name for name in names if name != label]))
         queue.decide(
@@ -204,6 +213,15 @@ def review(
             break
     database.close()
     return done
+
+
+def poisoned(label: str, poison: str, names: Sequence[str], rng: np.random.Generator) -> str:
+    """What a poisoned operator decides: any label at all, or happy and sad swapped."""
+    if poison == "shuffled":
+        return str(rng.choice(names))
+    if poison == "swapped":
+        return {"happy": "sad", "sad": "happy"}.get(label, label)
+    return label
 
 
 def next_faces(
@@ -378,17 +396,24 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """Means over seeds, a line for each kind of cell, as Markdown."""
     kinds: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        kind = (row["model"], row["order"], row["corrections"], row["noise"], row["knobs"])
+        kind = (
+            row["model"],
+            row["order"],
+            row["corrections"],
+            row["noise"],
+            row["poison"],
+            row["knobs"],
+        )
         kinds.setdefault(kind, []).append(row)
     lines = [
         "| model | order | wrong labels | corrections | challenger, unseen people | served, unseen "
         "people | served, base | promoted | seconds | MB |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (model, order, corrections, noise, knobs), group in sorted(kinds.items()):
+    for (model, order, corrections, noise, poison, knobs), group in sorted(kinds.items()):
         share = sum(row["outcome"] == "promoted" for row in group)
         name = model.split("-", 1)[-1] + ("" if knobs == "{}" else f" {knobs}")
-        cells = [name, order, f"{noise:.0%}", str(corrections)]
+        cells = [name, order, poison or f"{noise:.0%}", str(corrections)]
         for who, what in (("challenger", "unseen"), ("served", "unseen"), ("served", "base")):
             measured = [row[who] for row in group if row[who] and what in row[who]]
             values = [row[what] for row in measured]
@@ -410,7 +435,7 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    plain = [row for row in rows if row["noise"] == 0 and row["knobs"] == "{}" and row["served"]]
+    plain = [row for row in rows if not row["noise"] and not row["poison"] and row["knobs"] == "{}"]
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for axis, what, title in zip(
         axes, ("unseen", "base"), ("Unseen people (balanced)", "Base data"), strict=True
@@ -451,6 +476,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--orders", default="queue,random")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--noise", type=float, default=0.0)
+    parser.add_argument("--poison", choices=("", "shuffled", "swapped"), default="")
     parser.add_argument("--knobs", default="{}", help="JSON that changes the fine-tuning")
     parser.add_argument("--ablate", action="store_true", help="take each step away in turn")
     parser.add_argument("--threads", type=int, default=2)
@@ -468,7 +494,7 @@ def cells(arguments: argparse.Namespace, model: str) -> list[Cell]:
     if arguments.ablate:
         knobs = [json.dumps(change) for change in ABLATIONS.values()]
     return [
-        Cell(model, order, int(corrections), seed, arguments.noise, change)
+        Cell(model, order, int(corrections), seed, arguments.noise, arguments.poison, change)
         for seed in range(arguments.seeds)
         for order in arguments.orders.split(",")
         for corrections in arguments.corrections.split(",")
