@@ -33,6 +33,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def playwright() -> Iterator[Playwright]:
+    chromium()  # before Playwright's own driver, which a bare machine cannot run either
     with sync_playwright() as running:
         yield running
 
