@@ -217,6 +217,9 @@ class Pages:
     async def _dressed(self, scope: Scope, receive: Receive, send: Send, language: str) -> None:
         start: Message | None = None
         body = b""
+        # Before the app is asked: its mounts add their own path to the scope's `root_path`, and a
+        # cookie of the page in one language must count in the other.
+        cookie = _session_cookie(scope)
 
         async def gathering(message: Message) -> None:
             nonlocal start, body
@@ -237,7 +240,7 @@ class Pages:
                 headers["Cache-Control"] = "no-store"
                 headers["Vary"] = "Accept-Language, Cookie"
                 if not session_of(scope):
-                    headers.append("Set-Cookie", _session_cookie(scope))
+                    headers.append("Set-Cookie", cookie)
             await send({**start, "headers": headers.raw})
             await send({"type": "http.response.body", "body": out})
 

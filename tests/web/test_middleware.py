@@ -60,6 +60,22 @@ def test_the_page_is_dressed_and_gives_a_session_once(client: TestClient) -> Non
     assert "set-cookie" in forged.headers
 
 
+def test_the_session_of_a_mounted_page_counts_in_both_languages() -> None:
+    """A mount changes `root_path` while it answers: the cookie was for `/id` alone."""
+    below = FastAPI(docs_url=None)
+
+    @below.get("/", response_class=HTMLResponse)
+    def page() -> str:
+        return "<html>page</html>"
+
+    app = FastAPI(docs_url=None)
+    app.mount("/id", below)
+    app.add_middleware(Pages, dress=lambda text, language: text)
+    answer = TestClient(app, root_path="/sub").get("/sub/id/")
+    assert answer.text == "<html>page</html>"
+    assert "; Path=/sub;" in answer.headers["set-cookie"]
+
+
 def test_a_browser_that_prefers_indonesian_is_sent_there(client: TestClient) -> None:
     answer = client.get("/?x=1", headers={"accept-language": "id-ID,en;q=0.5"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/id/?x=1")
