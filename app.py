@@ -43,9 +43,8 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         root_path=settings.root_path,
-        # An address that a stranger claims to speak for counts only from a trusted proxy.
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=settings.trusted_proxies or "127.0.0.1",
+        # Uvicorn would trust whoever comes from this machine; `ClientAddress` decides instead.
+        proxy_headers=False,
         server_header=False,
         access_log=False,
         timeout_graceful_shutdown=3,

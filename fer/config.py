@@ -6,12 +6,15 @@ import ipaddress
 from pathlib import Path
 from typing import Literal
 
+from limits import parse_many
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fer.errors import ConfigError
 
 CollectMode = Literal["opt-out", "opt-in", "off"]
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def is_loopback(host: str) -> bool:
@@ -22,6 +25,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Addresses and networks from a list by comma.
+
+    Raises:
+        ValueError: a part is neither.
+    """
+    return tuple(ipaddress.ip_network(part) for part in _parts(text))
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 class Settings(BaseSettings):
@@ -42,6 +58,27 @@ class Settings(BaseSettings):
     root_path: str = Field("", description="Sub-path behind a reverse proxy, such as /fer.")
     trusted_proxies: str = Field(
         "", description="Addresses or networks, by comma, whose X-Forwarded-For counts."
+    )
+    allowed_hosts: str = Field(
+        "", description="Names, by comma, that the server answers to; empty: any."
+    )
+    rate_classify: str = Field(
+        "30/minute;900/hour", description="Pictures that a visitor may have read, or off."
+    )
+    rate_feedback: str = Field(
+        "60/minute;600/hour", description="Opinions that a visitor may give, or off."
+    )
+    rate_forget: str = Field(
+        "20/minute;200/hour", description="Receipts that a visitor may try, or off."
+    )
+    rate_sign_in: str = Field(
+        "30/minute;200/hour", description="Attempts to sign in from one address, or off."
+    )
+    rate_other: str = Field(
+        "240/minute;6000/hour", description="Other calls of the page by a visitor, or off."
+    )
+    rate_per_address: int = Field(
+        10, ge=1, description="How many visitors' rates one address has; a class may share it."
     )
     data_dir: Path = Field(Path("collected_data"), description="Where samples are kept.")
     models_dir: Path = Field(Path("models"), description="Where model versions live.")
@@ -92,6 +129,31 @@ class Settings(BaseSettings):
         if value and not value.startswith("/"):
             raise ValueError("must begin with /")
         return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _trusted_proxies(cls, value: str) -> str:
+        try:
+            networks(value)
+        except ValueError as error:
+            raise ValueError("must be addresses or networks, by comma") from error
+        return value
+
+    @field_validator("rate_classify", "rate_feedback", "rate_forget", "rate_sign_in", "rate_other")
+    @classmethod
+    def _rate(cls, value: str) -> str:
+        try:
+            usable = value == "off" or all(item.amount > 0 for item in parse_many(value))
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("must be off, or rates such as 30/minute;900/hour")
+        return value
+
+    @property
+    def effective_hosts(self) -> tuple[str, ...]:
+        """`allowed_hosts`, one by one."""
+        return _parts(self.allowed_hosts)
 
     @property
     def effective_collect(self) -> CollectMode:

@@ -9,6 +9,7 @@ import gradio as gr
 
 from fer.errors import FerError
 from fer.web.photo import Photo
+from fer.web.rates import counts_as
 from fer.web.services import Services
 from fer.web.texts import Texts
 from fer.web.try_it import visitor_of
@@ -27,6 +28,7 @@ def add_endpoints(services: Services, texts: Texts) -> None:
         except FerError as error:
             raise gr.Error(texts.error(error), print_exception=False) from error
 
+    @counts_as("classify")
     def classify(
         image: bytes | None,
         keep: bool,
@@ -43,10 +45,12 @@ def add_endpoints(services: Services, texts: Texts) -> None:
             ).to_json()
         )
 
+    @counts_as("feedback")
     def feedback(receipt: str, label: str, sample_id: str | None = None) -> dict[str, Any]:
         answered(lambda: desk.feedback(receipt or "", label or "", sample_id))
         return {"receipt": receipt, "label": label, "sample_id": sample_id}
 
+    @counts_as("forget")
     def forget(receipt: str) -> dict[str, Any]:
         return {"deleted": answered(lambda: desk.forget(receipt or ""))}
 

@@ -19,6 +19,8 @@ from fer.config import Settings
 from fer.errors import ModelError
 from fer.web.middleware import BodyLimit, ClosedDoors, Pages, SecurityHeaders
 from fer.web.operator_transfer import IMPORT_BYTES, IMPORT_ROUTE
+from fer.web.proxies import ClientAddress
+from fer.web.rates import Calls, RateLimit, Rates
 from fer.web.services import Services, build_services
 from fer.web.texts import LANGUAGES, Texts
 from fer.web.uploads import UploadFolder
@@ -57,16 +59,21 @@ def create_app(settings: Settings, uploads: UploadFolder) -> FastAPI:
     app.mount("/page", StaticFiles(directory=STATIC), name="page")
     _add_operator(app, services)
     # `/id` before `/`, which would take every path.
-    for language in reversed(LANGUAGES):
-        mount(app, build_page(services, Texts(language)), _path(language), settings)
+    pages = {language: build_page(services, Texts(language)) for language in reversed(LANGUAGES)}
+    for language, page in pages.items():
+        mount(app, page, _path(language), settings)
     # The last one added is the outermost.
     app.add_middleware(Pages, dress=dresser(_assets_version(), settings.max_image_mb))
+    app.add_middleware(RateLimit, rates=Rates(settings), calls=Calls(pages))
     app.add_middleware(ClosedDoors)
     app.add_middleware(
         BodyLimit,
         picture_bytes=int(settings.max_image_mb * 1_000_000),
         picture_routes=PICTURE_ROUTES,
         larger={IMPORT_ROUTE: IMPORT_BYTES},
+    )
+    app.add_middleware(
+        ClientAddress, trusted=settings.trusted_proxies, hosts=settings.effective_hosts
     )
     app.add_middleware(SecurityHeaders)
     return app

@@ -17,6 +17,7 @@ from fer.web.desk import Answer, Kept, Visitor
 from fer.web.middleware import SESSION_COOKIE, valid_session
 from fer.web.notice import notice_sentences
 from fer.web.photo import Photo, markup
+from fer.web.rates import counts_as
 from fer.web.services import Services
 from fer.web.texts import Texts
 
@@ -151,6 +152,7 @@ class TryIt:
 
     # What happens when a visitor does something. Each returns updates of the outputs named above.
 
+    @counts_as("classify")
     def read(
         self, data: bytes | None, keep: bool, model: str | None, request: gr.Request
     ) -> list[Any]:
@@ -165,6 +167,7 @@ class TryIt:
             return self._refused(self.texts.error(error))
         return self._answered(answer, kept)
 
+    @counts_as("classify")
     def read_example(self, model: str | None, request: gr.Request) -> list[Any]:
         """Read the example, of which nothing is ever kept."""
         visitor = visitor_of(request, "page")
@@ -178,6 +181,7 @@ class TryIt:
         """Back to choosing a picture."""
         return [*self._entry(True), "", render.empty(self.texts), *self._after(None)]
 
+    @counts_as("feedback")
     def choose(self, kept: Kept | None, wanted: list[int], request: gr.Request) -> list[Any]:
         """Keep exactly the faces that are ticked."""
         if kept is None:
@@ -189,6 +193,7 @@ class TryIt:
         text = self.texts("keep.updated", count=len(chosen.kept))
         return self._after(chosen, render.message(text, "done"))
 
+    @counts_as("feedback")
     def agree(self, kept: Kept | None, which: int | None) -> str:
         """The visitor says that the reading is right."""
         number = self._number(kept, which)
@@ -196,6 +201,7 @@ class TryIt:
             return self._expired()
         return self._opinion(kept, number, kept.samples[number].predicted_label)
 
+    @counts_as("feedback")
     def disagree(self, kept: Kept | None, which: int | None, label: str | None) -> str:
         """The visitor picks what the expression is instead."""
         number = self._number(kept, which)
@@ -205,6 +211,7 @@ class TryIt:
             return render.message(self.texts("feedback.choose"), "warning")
         return self._opinion(kept, number, label)
 
+    @counts_as("forget")
     def forget(self, kept: Kept | None) -> list[Any]:
         """Delete what was kept of this picture."""
         if kept is None or kept.receipt is None:

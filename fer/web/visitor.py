@@ -14,6 +14,7 @@ from fer.web.desk import Desk
 from fer.web.endpoints import add_endpoints
 from fer.web.middleware import json_script
 from fer.web.photo import Page, markup
+from fer.web.rates import counts_as
 from fer.web.services import Services
 from fer.web.texts import LANGUAGES, Texts, load
 from fer.web.try_it import TryIt
@@ -166,6 +167,7 @@ def _delete(desk: Desk, texts: Texts) -> None:
             '<div id="fer-remembered"></div></section>'
         )
 
+    @counts_as("forget")
     def forget(receipt: str) -> tuple[str, str]:
         if not (receipt or "").strip():
             return receipt, render.message(texts("delete.missing"), "warning")
