@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from fer.collection.drift import BEFORE_DAYS, FEWEST_SESSIONS, RECENT_DAYS, Drift, DriftWatch
 from fer.collection.operator_sessions import SignedIn
 from fer.collection.runs import runs
 from fer.collection.samples import SampleStore, utc_now
@@ -23,22 +24,32 @@ DAYS = 30
 #: Decisions from which a retraining's gate judges at all (`fer.learning.gate.FEWEST_FACES`).
 FEWEST = 20
 
+#: Share of `FER_MAX_COLLECTED_MB` from which the board warns.
+NEARLY_FULL = 0.9
+
+#: A kept face seldom has more bytes: with less room than this, saving stops for most.
+_ONE_FACE = 100_000
+
 
 def board_routes(
     store: SampleStore, models: Models, warnings: Callable[[], list[str]]
 ) -> APIRouter:
     """The route `/review/api/board`."""
     router = APIRouter(prefix="/review/api", include_in_schema=False)
+    watch = DriftWatch(store.database, store.settings.retention_days, store.clock)
 
     @router.get("/board")
     def show(who: Who) -> dict[str, Any]:
         now = utc_now()
         found = board(store.database, now, DAYS)
+        size = store.size_bytes()
         return {
             **board_json(found, who, models, now),
-            "size_mb": store.size_bytes() / 1e6,
+            "size_mb": size / 1e6,
             "limit_mb": store.settings.max_collected_mb,
+            "fill": fill(size, store.settings.max_collected_mb),
             "warnings": warnings(),
+            "drift": drift_json(watch()),
             "retraining": _retraining(store, found.new_decisions),
         }
 
@@ -70,6 +81,26 @@ def board_json(found: Board, who: SignedIn, models: Models, now: datetime) -> di
             "n": found.pairs,
             "agreement": 1 - found.differences / found.pairs if found.pairs else None,
         },
+    }
+
+
+def fill(size: int, limit_mb: float) -> str | None:
+    """`full` where no further face fits, `nearly` from 90 % of the limit on, else None."""
+    limit = limit_mb * 1_000_000
+    if size + _ONE_FACE > limit:
+        return "full"
+    return "nearly" if size >= NEARLY_FULL * limit else None
+
+
+def drift_json(found: Drift) -> dict[str, Any]:
+    """The drift as the page words it; without the English sentence."""
+    answer = found.to_json()
+    answer.pop("sentence")
+    return {
+        **answer,
+        "recent_days": RECENT_DAYS,
+        "before_days": BEFORE_DAYS,
+        "needed": FEWEST_SESSIONS,
     }
 
 

@@ -49,7 +49,7 @@ export class BoardPage {
       return;
     }
     parts.push(this.days(board), this.accuracy(board), this.confusion(board), this.perClass(board), this.pace(board), this.agreement(board), this.retraining(board));
-    if (board.drift) parts.push(this.drift(board));
+    parts.push(this.drift(board));
     this.view.replaceChildren(el('div', { class: 'board' }, ...parts));
   }
 
@@ -70,7 +70,11 @@ export class BoardPage {
     const tools = el('div', { class: 'tools' },
       el('a', { href: `${root}/review/api/export`, download: '', target: '_self', id: 'export' }, t('board.export')));
     if (session.role === 'admin') tools.append(this.importButton());
-    const warning = (board.warnings ?? []).map((text) => el('p', { class: 'trouble' }, text));
+    const limit = number(board.limit_mb);
+    const room = board.fill === 'full' ? [t('board.full', { limit })]
+      : board.fill === 'nearly' ? [t('board.nearly_full', { limit, share: percent(board.size_mb / board.limit_mb) })] : [];
+    const shift = board.drift.alarm ? [`${t('board.drift')}: ${this.shifts(board.drift).join(' ')}`] : [];
+    const warning = [...room, ...shift, ...(board.warnings ?? [])].map((text) => el('p', { class: 'trouble' }, text));
     return el('section', { class: 'panel all' }, ...warning, el('header', {}, tiles, tools));
   }
 
@@ -151,7 +155,31 @@ export class BoardPage {
       el('p', { class: 'quiet' }, last ? t('board.last_run', { when: when(last) }) : t('board.no_run')));
   }
 
+  /** What shifted, a sentence each. */
+  shifts({ recent, before, labels_shifted: labels, confidence_shifted: confidence }) {
+    return [labels ? t('board.drift_labels') : null,
+      confidence ? t('board.drift_confidence', { before: percent(before.confidence), recent: percent(recent.confidence) }) : null].filter(Boolean);
+  }
+
   drift(board) {
-    return this.card(t('board.drift'), null, 'all', el('p', { class: board.drift.alarm ? 'trouble' : '' }, board.drift.text));
+    const { drift } = board;
+    const { recent, before } = drift;
+    const share = (value) => (value === null || value === undefined ? '–' : percent(value));
+    const lines = [];
+    if (!drift.enough) lines.push(t('board.drift_few', { recent: recent.sessions, before: before.sessions, days: drift.recent_days, needed: drift.needed }));
+    else if (!drift.alarm) lines.push(t('board.drift_steady'));
+    lines.push(...this.shifts(drift));
+    if (drift.alarm && drift.new_models.length) lines.push(t('board.drift_models', { models: drift.new_models.join(', ') }));
+    if (drift.alarm) lines.push(t('board.drift_look'));
+    const row = (name, first, second) => el('tr', {}, el('td', {}, name), el('td', { class: 'n' }, first), el('td', { class: 'n' }, second));
+    const labels = Object.keys(recent.shares).length ? recent.shares : before.shares;
+    const rows = Object.keys(labels).map((label) => row(labelText(label), share(before.shares[label]), share(recent.shares[label])));
+    rows.push(row(t('board.mean_confidence'), share(before.confidence), share(recent.confidence)), row(t('board.visits'), before.sessions, recent.sessions));
+    const head = el('tr', {}, el('th', {}, t('fact.label')), el('th', { class: 'n' }, t('board.drift_before', { days: drift.before_days })), el('th', { class: 'n' }, t('board.drift_recent', { days: drift.recent_days })));
+    const number = (value) => value.toLocaleString(locale(), { maximumFractionDigits: 2 });
+    const how = drift.psi === null || !drift.enough ? null : el('p', { class: 'quiet' }, t('board.drift_how', { psi: number(drift.psi), effect: number(drift.effect) }));
+    return this.card(t('board.drift'), t('board.drift_hint', { recent: drift.recent_days, before: drift.before_days }), 'all',
+      el('p', { class: drift.alarm ? 'trouble' : '', id: 'drift' }, lines.join(' ')),
+      el('div', { class: 'scroll' }, el('table', {}, el('thead', {}, head), el('tbody', {}, rows))), how);
   }
 }
