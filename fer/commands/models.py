@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -145,6 +146,24 @@ def promote(
 def rollback() -> None:
     """Make the champion before this one the champion again."""
     typer.echo(f"{_registry().rollback()} is the champion again.")
+
+
+@app.command()
+def replay(
+    version: Version,
+    data: Annotated[Path, typer.Argument(help="What the version was trained on.")],
+    votes: Annotated[
+        Path | None, typer.Option(help="FER+ votes, where it was trained towards them.")
+    ] = None,
+) -> None:
+    """Make a version's replay.npz again, for a freeze point that has changed."""
+    from fer.commands._training import quiet_tensorflow
+
+    quiet_tensorflow()
+    from fer.learning.renewal import renew_replay
+
+    manifest = renew_replay(_registry(), version, data, votes, say=typer.echo)
+    typer.echo(f"{version} replays activations of {manifest.freeze_point}.")
 
 
 @app.command()

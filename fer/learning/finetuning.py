@@ -9,7 +9,7 @@ Shapes throughout: activations float16 (n, ...), as the frozen part gives them; 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -179,18 +179,21 @@ class Tuner:
             variable.assign(value)
         curve = [score(self.champion)]
         best: Weights = self.champion
+        after: list[Weights] = []
         waited, total = 0, knobs.rounds * knobs.steps
         for round_ in range(knobs.rounds):
             for step in range(round_ * knobs.steps, (round_ + 1) * knobs.steps):
                 falling = 0.55 + 0.45 * float(np.cos(np.pi * step / total))
                 optimizer.learning_rate.assign(self.rate * falling)
                 self.tail.train_on_batch(*batches.draw())
-            current: Weights = self.tail.get_weights()
-            curve.append(score(current))
-            self.tail.set_weights(current)
+            after.append(self.tail.get_weights())
+            first = min(int(len(after) * (1 - knobs.average)), len(after) - 1)
+            candidate = averaged(after[first:])
+            curve.append(score(candidate))
+            self.tail.set_weights(after[-1])
             report(round_ + 1, knobs.rounds)
             if curve[-1] <= min(curve[1:]):
-                best, waited = current, 0
+                best, waited = candidate, 0
             else:
                 waited += 1
             if waited >= knobs.patience:
@@ -268,6 +271,11 @@ def replay_chances(replay: Replay, balance: float) -> npt.NDArray[np.float64]:
     common = np.bincount(replay.holdout_targets.argmax(axis=1), minlength=k) + 1.0
     stored = np.maximum(np.bincount(labels, minlength=k), 1)
     return np.asarray((common ** (1 - balance) / stored)[labels])
+
+
+def averaged(rounds: Sequence[Weights]) -> Weights:
+    """Mean of the weights after several rounds, at least one."""
+    return [np.asarray(np.mean(each, axis=0), each[0].dtype) for each in zip(*rounds, strict=True)]
 
 
 def mixed(champion: Weights, tuned: Weights, mix: float) -> Weights:

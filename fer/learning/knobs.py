@@ -28,6 +28,8 @@ class FineTuning:
         distillation: weight of the champion's answers in the targets of replayed faces.
         held_back: part of the groups, and of the replayed faces, that early stopping looks at.
         forgetting: weight of the replayed faces against the new ones there.
+        average: the weights that are looked at are the mean over the last such part of the rounds
+            so far, which forgets less than those of one round; 0 takes the last round alone.
         patience: rounds without a better value there before it ends.
         interpolate: whether to mix the champion's weights with the fine-tuned ones.
         largest_mix: largest share of the fine-tuned weights: beyond it the base loses faster than
@@ -37,13 +39,13 @@ class FineTuning:
 
     copies: int = 8
     strength: float = 1.0
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-4
     head_learning_rate: float = 3e-3
     weight_decay: float = 0.01
-    rounds: int = 12
+    rounds: int = 5
     steps: int = 30
     batch: int = 64
-    new_share: float = 0.25
+    new_share: float = 0.5
     class_balance: float = 1.0
     replay_balance: float = 0.0
     smoothing: float = 0.1
@@ -51,6 +53,7 @@ class FineTuning:
     distillation: float = 1.0
     held_back: float = 0.15
     forgetting: float = 0.5
+    average: float = 0.5
     patience: int = 4
     interpolate: bool = True
     largest_mix: float = 0.7

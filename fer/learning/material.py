@@ -70,14 +70,23 @@ def open_champion(registry: Registry) -> Champion:
     if REPLAY_FILE not in manifest.files:
         raise RetrainingError(f"{version} has no {REPLAY_FILE}: it cannot be retrained.")
     replay_file = registry.verified_file(version, REPLAY_FILE)
+    model = open_model(registry, version)
+    return Champion(manifest, model, load_replay(replay_file, model))
+
+
+def open_model(registry: Registry, version: str) -> keras.Model:
+    """The Keras graph of a version, its file verified.
+
+    Raises:
+        NoModelError, ManifestError, DamagedModelError: it cannot be loaded.
+    """
     path = registry.verified_file(version, KERAS_FILE)
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, TypeError, KeyError) as error:
         raise DamagedModelError(
             f"Model {version}: {KERAS_FILE} cannot be loaded.", model=version
         ) from error
-    return Champion(manifest, model, load_replay(replay_file, model))
 
 
 def gather(

@@ -14,6 +14,7 @@ import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import keras
 import numpy as np
@@ -51,7 +52,7 @@ class Replay:
     holdout_targets: Floats
     holdout_accepted: npt.NDArray[np.bool_]
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | BinaryIO) -> None:
         """Write `replay.npz`."""
         np.savez_compressed(path, **self.__dict__)
 
