@@ -113,7 +113,8 @@ def test_the_page_is_asked_without_the_sub_path(echo: Proxied) -> None:
 
 def test_events_pass_at_once(echo: Proxied) -> None:
     Echo.let_go.clear()
-    with echo.browse() as browser, browser.stream("GET", echo.url + "/events") as answer:
+    address = echo.url + "/events"
+    with echo.browse() as browser, browser.stream("GET", address, timeout=10) as answer:
         events = answer.iter_lines()
         # With buffering, nothing arrives before the echo is let go, and this times out.
         assert next(events) == "data: first"
@@ -155,7 +156,7 @@ def test_an_archive_for_import_may_be_larger(echo: Proxied) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/metrics", "/metrics/", "/metrics?x", "//metrics", "/a/../metrics"]
+    "path", ["/metrics", "/metrics/", "/metrics?x", "//metrics", "/a/../metrics", "/%6detrics"]
 )
 def test_metrics_are_for_the_machine_itself(echo: Proxied, path: str) -> None:
     port = int(re.search(r":(\d+)/", echo.url)[1])  # type: ignore[index]
