@@ -11,7 +11,8 @@ import functools
 import io
 import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pillow_heif
@@ -52,15 +53,13 @@ _DECODER_ERRORS = (
     UserWarning,
 )
 
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+#: Pixels that are brought to RGB at a time: what is in between needs no memory worth counting.
+_STRIP = 1 << 20
+
+#: Share of the pixel limit for formats whose decoders hold several copies of the picture, so that
+#: every picture within the limits is read in about the same memory (7 bytes a pixel of the limit).
+#: WebP's decoder keeps two canvases of its own and gives a third.
+_SHARE = {"WEBP": 0.4, "AVIF": 0.65, "HEIF": 0.65}
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class ImageLimits:
 
     Attributes:
         max_bytes: size of the file.
-        max_pixels: width times height.
+        max_pixels: width times height; AVIF and HEIC may have 65 % of it, WebP 40 %.
         min_side: shortest side, in pixels.
     """
 
@@ -110,6 +109,7 @@ def decode(data: bytes, limits: ImageLimits) -> Pixels:
             unit="MB",
         )
     with _open(data, limits) as image:
+        limits = _for_format(limits, image.format)
         _check_size(image.size, limits)
         try:
             image.load()
@@ -120,11 +120,9 @@ def decode(data: bytes, limits: ImageLimits) -> Pixels:
         # A damaged header may promise one size and the decoder deliver another.
         _check_size(image.size, limits)
         try:
-            upright = _turned(_to_rgb(image), image)
+            return _upright(image)
         except _DECODER_ERRORS as error:
             raise _no_picture() from error
-    # np.array, not asarray: the caller gets memory of its own that can be written to.
-    return np.array(upright, dtype=np.uint8, order="C")
 
 
 def encode_jpeg(image: Pixels, quality: int = 95) -> bytes:
@@ -167,6 +165,11 @@ def _begins_like_a_picture(data: bytes) -> bool:
     return data[4:8] == b"ftyp" and data[8:12] in brands
 
 
+def _for_format(limits: ImageLimits, format: str | None) -> ImageLimits:
+    share = _SHARE.get(format or "", 1.0)
+    return replace(limits, max_pixels=int(limits.max_pixels * share))
+
+
 def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:
     width, height = size
     if width * height > limits.max_pixels:
@@ -180,10 +183,32 @@ def _check_size(size: tuple[int, int], limits: ImageLimits) -> None:
         )
 
 
+def _upright(image: Image.Image) -> Pixels:
+    """A loaded picture of any mode → uint8 (height, width, 3), RGB, with its turn applied.
+
+    Strip by strip into the array that is returned: besides the picture as Pillow holds it, there
+    is no second copy of a large one.
+    """
+    width, height = image.size
+    turn = _orientation(image)
+    shape = (width, height, 3) if turn >= 5 else (height, width, 3)
+    upright = np.empty(shape, np.uint8)
+    unturned = _UNTURNED[turn](upright)
+    grey = _wide_grey_scale(image) if image.mode.startswith(("I", "F")) else None
+    for top, strip in _strips(image):
+        pixels = np.asarray(_to_rgb(strip)) if grey is None else grey(strip)
+        unturned[top : top + strip.height] = pixels
+    return upright
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode → RGB: transparency on white, wide grey scaled to 8 bits."""
-    if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_wide_grey_to_8_bits(image)).convert("RGB")
+    """Any mode → RGB, transparency on white."""
     if image.has_transparency_data:
         clear = image.convert("RGBA")
         flat = Image.new("RGB", image.size, "white")
@@ -193,22 +218,35 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _wide_grey_to_8_bits(image: Image.Image) -> Pixels:
-    """Grey of 16 or 32 bits, or floating point → uint8 (height, width).
+def _wide_grey_scale(image: Image.Image) -> Callable[[Image.Image], Pixels]:
+    """What turns strips in grey of 16 or 32 bits, or floating point, into uint8 (h, w, 1).
 
     Sixteen unsigned bits have a declared range (TIFF may declare 12 bits), and are scaled by it.
     Other samples declare none: there the picture's own range is stretched.
     """
-    values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
     if image.mode.startswith("I;16"):
         low, high = 0.0, float(2 ** _bits_per_sample(image) - 1)
     else:
-        low, high = float(values.min()), float(values.max())
-    grey = np.rint((values - low) * (255.0 / max(high - low, 1e-12))).clip(0, 255)
+        ends = [(values.min(), values.max()) for values in map(_numbers, _only_strips(image))]
+        low, high = float(min(a for a, _ in ends)), float(max(b for _, b in ends))
     opaque_except = image.info.get("transparency")
-    if isinstance(opaque_except, int):
-        grey[values == opaque_except] = 255
-    return np.asarray(grey, dtype=np.uint8)
+
+    def scaled(strip: Image.Image) -> Pixels:
+        values = _numbers(strip)
+        grey = np.rint((values - low) * (255.0 / max(high - low, 1e-12))).clip(0, 255)
+        if isinstance(opaque_except, int):
+            grey[values == opaque_except] = 255
+        return np.asarray(grey, dtype=np.uint8)[:, :, np.newaxis]
+
+    return scaled
+
+
+def _only_strips(image: Image.Image) -> Iterator[Image.Image]:
+    return (strip for _, strip in _strips(image))
+
+
+def _numbers(strip: Image.Image) -> NDArray[np.float64]:
+    return np.nan_to_num(np.asarray(strip).astype(np.float64), posinf=0.0, neginf=0.0)
 
 
 def _bits_per_sample(image: Image.Image) -> int:
@@ -218,14 +256,26 @@ def _bits_per_sample(image: Image.Image) -> int:
     return first if isinstance(first, int) and 8 < first <= 16 else 16
 
 
-def _turned(upright: Image.Image, source: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation that `source` carries; a damaged EXIF block counts as none."""
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1…8; 1 where there is none or the EXIF block is damaged."""
     try:
-        orientation = source.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except _DECODER_ERRORS:
-        return upright
-    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
-    return upright if turn is None else upright.transpose(turn)
+        return 1
+    return orientation if isinstance(orientation, int) and orientation in _UNTURNED else 1
+
+
+#: For each orientation, the view of an upright picture in which it lies as the file has it.
+_UNTURNED: dict[int, Callable[[Pixels], Pixels]] = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.transpose(1, 0, 2),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: upright.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda upright: np.rot90(upright, -1),
+}
 
 
 def _no_picture() -> NotAPictureError:
