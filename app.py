@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 
 import uvicorn
@@ -10,16 +9,17 @@ import uvicorn
 from fer.config import Settings, load_settings
 from fer.errors import FerError
 from fer.web.environment import prepare
+from fer.web.logs import configure
 from fer.web.retraining_child import scheduled_retraining
 from fer.web.uploads import UploadFolder
 
 
 def main() -> int:
     """Serve the pages until interrupted; the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        serve(load_settings())
+        settings = load_settings()
+        configure(settings.log_format)
+        serve(settings)
     except FerError as error:
         print(error.message, file=sys.stderr)
         return 1
@@ -47,6 +47,7 @@ def serve(settings: Settings) -> None:
         proxy_headers=False,
         server_header=False,
         access_log=False,
+        log_config=None,
         timeout_graceful_shutdown=3,
     )
     listening = config.bind_socket()

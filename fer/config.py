@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from limits import parse_many
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fer.errors import ConfigError
@@ -79,6 +79,12 @@ class Settings(BaseSettings):
     )
     rate_per_address: int = Field(
         10, ge=1, description="How many visitors' rates one address has; a class may share it."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Lines of the log: text for people, json for programs."
+    )
+    metrics_token: SecretStr | None = Field(
+        None, description="Token that /metrics asks for from other machines; unset: they get none."
     )
     data_dir: Path = Field(Path("collected_data"), description="Where samples are kept.")
     models_dir: Path = Field(Path("models"), description="Where model versions live.")

@@ -6,7 +6,7 @@ import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from fer.collection.samples import NewSample, Receipt, SampleStore
 from fer.config import Settings
@@ -14,12 +14,39 @@ from fer.errors import CollectionError, FerError, LabelError
 from fer.vision.faces import kept_picture
 from fer.vision.images import encode_jpeg
 from fer.vision.recogniser import Reading, Recogniser, Recognition
+from fer.web.logs import request_id
 from fer.web.notice import notice_version
 
 _LOG = logging.getLogger(__name__)
 
 #: What `keep_faces` may be.
 KEEP_FACES = ("largest", "all")
+
+
+class Meter(Protocol):
+    """Counts what the desk does."""
+
+    def read(self, faces: int) -> None:
+        """A picture was read."""
+
+    def kept(self, faces: int) -> None:
+        """Faces were kept."""
+
+    def refused(self, kind: str) -> None:
+        """A picture was not read, or what was read not kept, for an error of this code."""
+
+
+class _Uncounted:
+    """A meter that counts nothing."""
+
+    def read(self, faces: int) -> None:
+        """See `Meter`."""
+
+    def kept(self, faces: int) -> None:
+        """See `Meter`."""
+
+    def refused(self, kind: str) -> None:
+        """See `Meter`."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +73,7 @@ class Answer:
         receipt: for what was kept; None where nothing was.
         kept: sample id of each kept face, by its number.
         trouble: why nothing could be kept although it should have been.
+        request: id of the request; the rows of what was kept have it too.
     """
 
     recognition: Recognition
@@ -54,6 +82,7 @@ class Answer:
     receipt: str | None = None
     kept: dict[int, str] = field(default_factory=dict)
     trouble: FerError | None = None
+    request: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The answer of the `/classify` endpoint."""
@@ -66,6 +95,7 @@ class Answer:
             "receipt": self.receipt,
             "model": self.recognition.model_version,
             "notice_version": self.notice,
+            "request_id": self.request,
         }
         if self.trouble is not None:
             document["warning"] = self.trouble.message
@@ -105,9 +135,13 @@ class Kept:
 
 
 class Desk:
-    """Reads pictures and keeps faces, for the page and for programs alike."""
+    """Reads pictures and keeps faces, for the page and for programs alike.
+
+    `meter` is told what happens.
+    """
 
     def __init__(self, settings: Settings, recogniser: Recogniser, store: SampleStore) -> None:
+        self.meter: Meter = _Uncounted()
         self.settings = settings
         self.recogniser = recogniser
         self.store = store
@@ -153,16 +187,24 @@ class Desk:
                 f"keep_faces is {' or '.join(KEEP_FACES)}, not {keep_faces!r}.",
                 choices=", ".join(KEEP_FACES),
             )
-        recognition = self.recogniser.recognise(data, model or None)
-        answer = Answer(recognition, self.settings.abstain, notice_version(self.settings))
+        try:
+            recognition = self.recogniser.recognise(data, model or None)
+        except FerError as error:
+            self.meter.refused(error.code)
+            raise
+        self.meter.read(len(recognition.readings))
+        request = request_id() or uuid.uuid4().hex
+        notice = notice_version(self.settings)
+        answer = Answer(recognition, self.settings.abstain, notice, request=request)
         if not (keep and self.collects):
             return answer, None
-        faces = Kept(self._samples(recognition, visitor), {}, None)
+        faces = Kept(self._samples(recognition, visitor, request), {}, None)
         wanted = range(len(faces.samples)) if keep_faces == "all" else range(1)
         try:
             faces = self.choose(faces, wanted, visitor)
         except CollectionError as error:
             _LOG.warning("nothing kept: %s", error.message)
+            self.meter.refused(error.code)
             return replace(answer, trouble=error), None
         return replace(answer, receipt=faces.receipt, kept=faces.kept), faces
 
@@ -183,6 +225,8 @@ class Desk:
                 [faces.samples[number] for number in numbers],
                 group_id=self.store.group_id(visitor.session),
             )
+            self.meter.kept(len(numbers))
+            _LOG.info("%d of %d faces kept", len(numbers), len(faces.samples))
         if faces.receipt is not None:
             self.store.forget(faces.receipt)
         if receipt is None:
@@ -206,8 +250,9 @@ class Desk:
         """
         return self.store.forget(receipt.strip())
 
-    def _samples(self, recognition: Recognition, visitor: Visitor) -> tuple[NewSample, ...]:
-        request = uuid.uuid4().hex
+    def _samples(
+        self, recognition: Recognition, visitor: Visitor, request: str
+    ) -> tuple[NewSample, ...]:
         return tuple(
             self._sample(recognition, reading, visitor, request) for reading in recognition.readings
         )

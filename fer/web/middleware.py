@@ -7,10 +7,10 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fer.web.texts import LANGUAGES, Texts, preferred
@@ -24,6 +24,10 @@ SMALL_BODY = 256 * 1024
 #: Room for what surrounds a picture in a multipart body, in bytes.
 _MULTIPART = 16 * 1024
 
+#: A name that can never exist (RFC 6761), and where Gradio's page builds on it.
+_NOBODY = "fer.invalid"
+_ROOT = re.compile(rf'("root":\s*|const root = )"https?://{re.escape(_NOBODY)}')
+
 _YEAR = 365 * 24 * 3600
 _SESSION = re.compile(r"[A-Za-z0-9_-]{22,64}")
 
@@ -34,6 +38,9 @@ _GRADIO_API = re.compile(
     r"|theme\.css|cancel|reset|queue/(?:join|data|status)|heartbeat/[^/]+"
     r"|(?:run|api|call|call/v2)/[^/]+(?:/[^/]+)?|file=.+)/?"
 )
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_CORS = b"access-control-"
+
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
@@ -47,6 +54,7 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), payment=(), usb=()",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
 }
 
 
@@ -57,6 +65,7 @@ class BodyLimit:
         picture_bytes: longest picture, for the routes that take one.
         picture_routes: ends of the paths of those routes.
         larger: longest body of routes that take yet more, by their paths.
+        refused: is told of each refusal.
     """
 
     def __init__(
@@ -65,7 +74,9 @@ class BodyLimit:
         picture_bytes: int,
         picture_routes: tuple[str, ...] = (),
         larger: Mapping[str, int] | None = None,
+        refused: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self.refused = refused
         self.app = app
         self.picture_bytes = picture_bytes
         self.picture_routes = picture_routes
@@ -112,6 +123,7 @@ class BodyLimit:
             await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.refused("body")
         texts = Texts(request_language(scope))
         megabytes = f"{self.picture_bytes / 1_000_000:g}"
         sentence = texts("error.picture_too_large", limit=megabytes, unit="MB")
@@ -122,6 +134,61 @@ class BodyLimit:
 
 class _TooLong(Exception):
     """A body went past its limit; never leaves `BodyLimit`."""
+
+
+class SameOrigin:
+    """Refuses what changes something if a browser sends it for another site's page.
+
+    Gradio lets every site ask and read, with cookies; here no site may, and none is told that it
+    might. Programs that are no browsers send neither `Sec-Fetch-Site` nor `Origin`.
+
+    Args:
+        refused: is told of each refusal.
+    """
+
+    def __init__(self, app: ASGIApp, refused: Callable[[str], None] = lambda _: None) -> None:
+        self.app = app
+        self.refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if scope["method"] not in SAFE_METHODS and not same_origin(scope):
+            self.refused("cross_site")
+            sentence = Texts(request_language(scope))("error.cross_site")
+            content = {"code": "csrf", "message": sentence, "detail": sentence, "error": sentence}
+            await JSONResponse(content, 403)(scope, receive, send)
+            return
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = message.get("headers", [])
+                kept = [pair for pair in headers if not pair[0].lower().startswith(_CORS)]
+                message = {**message, "headers": kept}
+            await send(message)
+
+        await self.app(scope, receive, sending)
+
+
+def same_origin(scope: Scope) -> bool:
+    """Whether a request comes from our own page, as far as the browser says.
+
+    Browsers send `Sec-Fetch-Site` over HTTPS and on loopback addresses, and `Origin` with every
+    POST. A program that sends neither is no browser and carries nobody's cookie by accident.
+    """
+    headers = Headers(scope=scope)
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin = headers.get("origin")
+    if origin is None:
+        return True
+    try:
+        place = urlsplit(origin).netloc
+    except ValueError:
+        return False
+    return bool(place) and place.casefold() == headers.get("host", "").casefold()
 
 
 class ClosedDoors:
@@ -185,13 +252,13 @@ class Pages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         language = page_language(scope)
         if language is None:
-            await self.app(scope, receive, send)
+            await self.app(_nameless(scope), receive, send)
             return
         moved = self._moved(scope, language)
         if moved is not None:
             await moved(scope, receive, send)
             return
-        await self._dressed(scope, receive, send, language)
+        await self._dressed(_nameless(scope), receive, send, language)
 
     def _moved(self, scope: Scope, here: str) -> RedirectResponse | None:
         root = scope.get("root_path", "").rstrip("/")
@@ -235,7 +302,8 @@ class Pages:
             headers = MutableHeaders(raw=list(start["headers"]))
             out = body
             if headers.get("content-type", "").startswith("text/html"):
-                out = self.dress(body.decode("utf-8"), language).encode("utf-8")
+                document = _ROOT.sub(r'\1location.origin+"', body.decode("utf-8"))
+                out = self.dress(document, language).encode("utf-8")
                 headers["Content-Length"] = str(len(out))
                 headers["Cache-Control"] = "no-store"
                 headers["Vary"] = "Accept-Language, Cookie"
@@ -245,6 +313,17 @@ class Pages:
             await send({"type": "http.response.body", "body": out})
 
         await self.app(scope, receive, gathering)
+
+
+def _nameless(scope: Scope) -> Scope:
+    """A request to Gradio under a name that is nobody's: it builds absolute URLs from `Host`."""
+    if scope["type"] != "http":
+        return scope
+    named = "/gradio_api/" in scope["path"] or inner_path(scope).rstrip("/").endswith("/config")
+    if page_language(scope) is None and not named:
+        return scope
+    headers = [pair for pair in scope["headers"] if pair[0] != b"host"]
+    return {**scope, "headers": [*headers, (b"host", _NOBODY.encode())]}
 
 
 def inner_path(scope: Scope) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
@@ -13,7 +13,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fer.collection.operator_sessions import OperatorSessions, SignedIn
 from fer.errors import StorageError
-from fer.web.middleware import cookies_of, inner_path, request_language
+from fer.web.middleware import (
+    SAFE_METHODS,
+    cookies_of,
+    inner_path,
+    request_language,
+    same_origin,
+)
 from fer.web.operator_texts import console_texts
 
 #: Name of the cookie that holds a session's token.
@@ -28,7 +34,6 @@ BEACON_PATH = "/review/api/leases/free"
 #: Pages of the console; where signing in may lead.
 PAGES = ("/review", "/review/grid", "/review/board", "/review/models")
 
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _STATE_KEY = "fer_signed_in"
 
 #: Nothing from elsewhere, no inline script and no inline style.
@@ -78,7 +83,7 @@ class ReviewGuard:
             return JSONResponse({"code": error.code, "message": say.error(error)}, 503)
         if signed_in is None:
             return _sign_in_first(scope, say("sign_in.needed"))
-        if scope["method"] not in _SAFE_METHODS:
+        if scope["method"] not in SAFE_METHODS:
             sent = Headers(scope=scope).get(CSRF_HEADER, "")
             at_beacon = inner_path(scope) == BEACON_PATH
             if not same_origin(scope) or not (at_beacon or csrf_matches(signed_in, sent)):
@@ -113,22 +118,6 @@ def signed_in(request: Request) -> SignedIn:
 def csrf_matches(who: SignedIn, sent: str) -> bool:
     """Whether `sent` is the session's CSRF token."""
     return hmac.compare_digest(who.csrf.encode(), sent.encode("utf-8", "replace"))
-
-
-def same_origin(scope: Scope) -> bool:
-    """Whether a request comes from our own page, as far as the browser says.
-
-    Browsers send `Sec-Fetch-Site` over HTTPS and on loopback addresses, and `Origin` with every
-    POST. A program that sends neither is no browser and carries nobody's cookie by accident.
-    """
-    headers = Headers(scope=scope)
-    site = headers.get("sec-fetch-site")
-    if site is not None:
-        return site == "same-origin"
-    origin = headers.get("origin")
-    if origin is None:
-        return True
-    return urlsplit(origin).netloc.casefold() == headers.get("host", "").casefold()
 
 
 def next_page(wanted: str) -> str:

@@ -12,14 +12,13 @@ from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 
 from fer.collection.operator_sessions import SESSION_HOURS, OperatorSessions
-from fer.web.middleware import LANGUAGE_COOKIE, inner_path, request_language
+from fer.web.middleware import LANGUAGE_COOKIE, inner_path, request_language, same_origin
 from fer.web.operator_guard import (
     CONSOLE_POLICY,
     OPERATOR_COOKIE,
     PAGES,
     csrf_matches,
     next_page,
-    same_origin,
     token_of,
 )
 from fer.web.operator_lockout import Lockout

@@ -17,6 +17,7 @@ from gradio import component_meta
 from gradio.data_classes import ImageData
 from gradio_client.utils import is_file_obj_with_meta, traverse
 
+from fer.web.logs import answering, id_in
 from fer.web.uploads import UploadFolder
 
 # Gradio writes a stub beside the source of every component class, at each start; a stale one
@@ -72,6 +73,12 @@ class Page(gr.Blocks):
 
     #: Says, in the page's language, that a file came where none is expected.
     refuse_file: Callable[[], str] = staticmethod(lambda: "No file is expected here.")
+
+    async def process_api(self, *arguments: Any, request: Any = None, **options: Any) -> Any:
+        """As Gradio does, under the id of the request: its queue works in a task of its own."""
+        scope = request.request.scope if isinstance(request, gr.Request) and request.request else {}
+        with answering(id_in(scope)):
+            return await super().process_api(*arguments, request=request, **options)
 
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False

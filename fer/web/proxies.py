@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fer.config import networks
+from fer.config import is_loopback, networks
 
 #: What proxies, and strangers who pose as one, say about a request. Gradio builds absolute URLs
 #: from some of them, so none goes further in than `ClientAddress`.
@@ -32,6 +32,8 @@ _SAID_BY_PROXIES = frozenset(
         b"x-rewrite-url",
     }
 )
+_SPEAKS_FOR_OTHERS = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
+_POSING = "fer_posing"
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 
 #: Addresses in `X-Forwarded-For` that are looked at, from the right.
@@ -50,14 +52,11 @@ class ClientAddress:
 
     Args:
         trusted: addresses and networks of proxies, by comma.
-        hosts: names that the server answers to, without port; any where empty. A name that
-            begins with a dot stands for its subdomains too.
     """
 
-    def __init__(self, app: ASGIApp, trusted: str = "", hosts: Sequence[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, trusted: str = "") -> None:
         self.app = app
         self.trusted = networks(trusted)
-        self.hosts = tuple(host.casefold() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -71,23 +70,12 @@ class ClientAddress:
             for name, value in scope["headers"]
             if name not in _SAID_BY_PROXIES and (by_proxy or name != b"x-request-id")
         ]
-        scope = {**scope, "client": client, "scheme": scheme, "headers": kept}
-        if scope["type"] == "http" and not self.answers_to(said.getlist("host")):
-            await PlainTextResponse("This server has another name.", 400)(scope, receive, send)
-            return
+        # Somebody speaks for others here whom nobody trusts: a proxy that was not made known, or
+        # a forger. Neither is this machine.
+        posing = not by_proxy and any(name in _SPEAKS_FOR_OTHERS for name, _ in scope["headers"])
+        state = {**scope.get("state", {}), _POSING: posing}
+        scope = {**scope, "client": client, "scheme": scheme, "headers": kept, "state": state}
         await self.app(scope, receive, send)
-
-    def answers_to(self, hosts: list[str]) -> bool:
-        """Whether `Host`, as often as it was sent, is one name that this server answers to."""
-        if len(hosts) != 1 or _HOST.fullmatch(hosts[0]) is None:
-            return False
-        if not self.hosts:
-            return True
-        name = host_name(hosts[0])
-        return any(
-            name == host or (host.startswith(".") and (name.endswith(host) or name == host[1:]))
-            for host in self.hosts
-        )
 
     def _origin(self, scope: Scope, said: Headers) -> tuple[tuple[str, int] | None, str]:
         """Address and port of the visitor, and the scheme that the visitor used."""
@@ -115,6 +103,60 @@ class ClientAddress:
 
     def _is_trusted(self, address: Address | None) -> bool:
         return address is not None and any(address in network for network in self.trusted)
+
+
+class KnownHosts:
+    """Answers 400 where `Host` is missing, malformed, sent twice, or not a name of this server.
+
+    Redirects to the same server lose its name, which the frameworks take from `Host`.
+
+    Args:
+        hosts: names that the server answers to, without port; any where empty. A name that
+            begins with a dot stands for its subdomains too.
+        refused: is told of each refusal.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Sequence[str] = (),
+        refused: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.app = app
+        self.hosts = tuple(host.casefold() for host in hosts)
+        self.refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        hosts = Headers(scope=scope).getlist("host")
+        if not self.answers_to(hosts):
+            self.refused("host")
+            await PlainTextResponse("This server has another name.", 400)(scope, receive, send)
+            return
+        own = f"{scope['scheme']}://{hosts[0]}/"
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                if headers.get("location", "").startswith(own):
+                    headers["location"] = headers["location"][len(own) - 1 :]
+            await send(message)
+
+        await self.app(scope, receive, sending)
+
+    def answers_to(self, hosts: list[str]) -> bool:
+        """Whether `Host`, as often as it was sent, is one name that this server answers to."""
+        if len(hosts) != 1 or _HOST.fullmatch(hosts[0]) is None:
+            return False
+        if not self.hosts:
+            return True
+        name = host_name(hosts[0])
+        return any(
+            name == host or (host.startswith(".") and (name.endswith(host) or name == host[1:]))
+            for host in self.hosts
+        )
 
 
 def host_name(host: str) -> str:
@@ -149,9 +191,16 @@ def client_of(scope: Scope) -> str:
 
 
 def is_local(scope: Scope) -> bool:
-    """Whether a request comes from this machine, seen past trusted proxies."""
+    """Whether a request comes from this machine, seen past trusted proxies.
+
+    One that names another address on the way does not, nor one that asks for another name than
+    this machine's own: a proxy on this machine that nobody made known, or a page of a stranger's
+    whose name leads here.
+    """
     found = address_of(client_of(scope))
-    return found is not None and found.is_loopback
+    name = host_name(Headers(scope=scope).get("host", ""))
+    posing = scope.get("state", {}).get(_POSING, True)
+    return found is not None and found.is_loopback and is_loopback(name) and not posing
 
 
 def _parts(values: Iterable[str]) -> list[str]:

@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fer.config import Settings
+from fer.web.logs import id_in
 from fer.web.middleware import inner_path, request_language, session_of
 from fer.web.proxies import address_of, client_of
 from fer.web.texts import Texts
@@ -237,7 +238,7 @@ class RateLimit:
         app: ASGIApp,
         rates: Rates,
         calls: Calls,
-        refused: Callable[[Kind], None] = lambda _: None,
+        refused: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.app = app
         self.rates = rates
@@ -267,7 +268,7 @@ class RateLimit:
             visitor = session_of(scope) or named
             wait = self.rates.wait(kind, client_of(scope), visitor)
             if wait:
-                self.refused(kind)
+                self.refused(f"rate_{kind}")
                 as_json = bool(at_gradio) and kind != "upload"
                 await too_many(scope, wait, as_json)(scope, receive, send)
                 return
@@ -294,7 +295,8 @@ def too_many(scope: Scope, wait: int, as_json: bool) -> Response:
         sentence = texts("error.too_many.minutes", count=math.ceil(wait / 60))
     headers = {"Retry-After": str(wait), "Cache-Control": "no-store"}
     if as_json:
-        return JSONResponse({"detail": sentence, "error": sentence}, 429, headers)
+        content = {"detail": sentence, "error": sentence, "request_id": id_in(scope)}
+        return JSONResponse(content, 429, headers)
     return PlainTextResponse(sentence, 429, headers)
 
 

@@ -17,9 +17,11 @@ from starlette.staticfiles import StaticFiles
 
 from fer.config import Settings
 from fer.errors import ModelError
-from fer.web.middleware import BodyLimit, ClosedDoors, Pages, SecurityHeaders
+from fer.web.logs import RequestLog
+from fer.web.metrics import Metrics, add_metrics
+from fer.web.middleware import BodyLimit, ClosedDoors, Pages, SameOrigin, SecurityHeaders
 from fer.web.operator_transfer import IMPORT_BYTES, IMPORT_ROUTE
-from fer.web.proxies import ClientAddress
+from fer.web.proxies import ClientAddress, KnownHosts
 from fer.web.rates import Calls, RateLimit, Rates
 from fer.web.services import Services, build_services
 from fer.web.texts import LANGUAGES, Texts
@@ -56,6 +58,9 @@ def create_app(settings: Settings, uploads: UploadFolder) -> FastAPI:
     app = FastAPI(title="fer", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.services = services
     _add_health(app, services)
+    metrics = Metrics(services)
+    token = settings.metrics_token.get_secret_value() if settings.metrics_token else None
+    add_metrics(app, metrics, token)
     app.mount("/page", StaticFiles(directory=STATIC), name="page")
     _add_operator(app, services)
     # `/id` before `/`, which would take every path.
@@ -63,18 +68,21 @@ def create_app(settings: Settings, uploads: UploadFolder) -> FastAPI:
     for language, page in pages.items():
         mount(app, page, _path(language), settings)
     # The last one added is the outermost.
+    refused = metrics.refused
     app.add_middleware(Pages, dress=dresser(_assets_version(), settings.max_image_mb))
-    app.add_middleware(RateLimit, rates=Rates(settings), calls=Calls(pages))
+    app.add_middleware(RateLimit, rates=Rates(settings), calls=Calls(pages), refused=refused)
     app.add_middleware(ClosedDoors)
     app.add_middleware(
         BodyLimit,
         picture_bytes=int(settings.max_image_mb * 1_000_000),
         picture_routes=PICTURE_ROUTES,
         larger={IMPORT_ROUTE: IMPORT_BYTES},
+        refused=refused,
     )
-    app.add_middleware(
-        ClientAddress, trusted=settings.trusted_proxies, hosts=settings.effective_hosts
-    )
+    app.add_middleware(SameOrigin, refused=refused)
+    app.add_middleware(KnownHosts, hosts=settings.effective_hosts, refused=refused)
+    app.add_middleware(RequestLog, observe=metrics.request)
+    app.add_middleware(ClientAddress, trusted=settings.trusted_proxies)
     app.add_middleware(SecurityHeaders)
     return app
 
