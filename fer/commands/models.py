@@ -155,14 +155,28 @@ def replay(
     votes: Annotated[
         Path | None, typer.Option(help="FER+ votes, where it was trained towards them.")
     ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="As given to fer train, where it was.")
+    ] = None,
+    validation_share: Annotated[float, typer.Option(help="As given to fer train.")] = 0.2,
+    test_share: Annotated[float, typer.Option(help="As given to fer train.")] = 0.4,
 ) -> None:
-    """Make a version's replay.npz again, for a freeze point that has changed."""
+    """Make a version's replay.npz again, where the freeze point has changed since."""
     from fer.commands._training import quiet_tensorflow
 
     quiet_tensorflow()
     from fer.learning.renewal import renew_replay
+    from fer.learning.runfolder import Request
 
-    manifest = renew_replay(_registry(), version, data, votes, say=typer.echo)
+    request = Request(
+        data=str(data),
+        name=version,
+        votes=str(votes) if votes is not None else None,
+        classes=classes,
+        validation_share=validation_share,
+        test_share=test_share,
+    )
+    manifest = renew_replay(_registry(), version, request, typer.echo)
     typer.echo(f"{version} replays activations of {manifest.freeze_point}.")
 
 

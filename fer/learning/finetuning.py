@@ -192,7 +192,7 @@ class Tuner:
             curve.append(score(candidate))
             self.tail.set_weights(after[-1])
             report(round_ + 1, knobs.rounds)
-            if curve[-1] <= min(curve[1:]):
+            if len(after) <= knobs.fewest_rounds or curve[-1] <= min(curve[knobs.fewest_rounds :]):
                 best, waited = candidate, 0
             else:
                 waited += 1

@@ -28,6 +28,8 @@ class FineTuning:
         distillation: weight of the champion's answers in the targets of replayed faces.
         held_back: part of the groups, and of the replayed faces, that early stopping looks at.
         forgetting: weight of the replayed faces against the new ones there.
+        fewest_rounds: rounds that it takes at least: while the rate is high the base pays more, and
+            what is held back is too little to tell.
         average: the weights that are looked at are the mean over the last such part of the rounds
             so far, which forgets less than those of one round; 0 takes the last round alone.
         patience: rounds without a better value there before it ends.
@@ -53,8 +55,9 @@ class FineTuning:
     distillation: float = 1.0
     held_back: float = 0.15
     forgetting: float = 0.5
+    fewest_rounds: int = 3
     average: float = 0.5
-    patience: int = 4
+    patience: int = 2
     interpolate: bool = True
     largest_mix: float = 0.7
     seed: int = 0

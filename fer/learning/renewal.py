@@ -10,17 +10,14 @@ import io
 import shutil
 from collections.abc import Callable
 from dataclasses import fields
-from pathlib import Path
 
 from fer.errors import DataError, ManifestError
 from fer.files import sha256_of, write_atomically
-from fer.learning.assessment import in_model_order
-from fer.learning.datasets import Votes, assign_splits, load_faces, open_dataset, read_votes
-from fer.learning.layouts import TRAIN, VALIDATION
 from fer.learning.material import open_model
 from fer.learning.recipe import Recipe
 from fer.learning.replay import make_replay
-from fer.learning.runs import Splits
+from fer.learning.runfolder import Request
+from fer.learning.runs import load_splits
 from fer.manifest import Manifest
 from fer.registry import KERAS_FILE, MANIFEST, REPLAY_FILE, Registry
 
@@ -28,45 +25,39 @@ from fer.registry import KERAS_FILE, MANIFEST, REPLAY_FILE, Registry
 def renew_replay(
     registry: Registry,
     version: str,
-    data: Path,
-    votes: Path | None = None,
+    request: Request,
     say: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
     """Write a version's `replay.npz` again, and its manifest with the new freeze point.
 
     Args:
-        data: what the version was trained on; its validation split becomes the base hold-out.
-        votes: FER+ votes, where it was trained towards them.
+        request: data, votes, classes and shares that the version was trained with. What its test
+            share kept back was not trained on either: with 0 it is in the base hold-out too.
 
     Raises:
         ManifestError: the version was not made by `fer train`.
-        DataError: the data cannot be used, or is not what the version was trained on.
+        DataError: the data cannot be used, or are not what the version was trained on.
     """
     manifest = registry.manifest(version)
     names = {field.name for field in fields(Recipe)}
     if not names <= set(manifest.settings):
-        raise ManifestError(f"{version} was not made by `fer train`: its replay follows its own.")
+        raise ManifestError(f"{version} was not made by `fer train`: its replay is its parent's.")
     recipe = Recipe(**{name: manifest.settings[name] for name in names})
-    dataset = open_dataset(data)
-    known = {source.sha256 for source in manifest.data} - {None}
-    if known and dataset.sha256() not in known:
-        # Faces that it was trained on must not become the hold-out that measures forgetting.
-        raise DataError(f"{data} is not the data that {version} was trained on.")
-    # What was kept for a test was not trained on either.
-    dataset = in_model_order(dataset, manifest.label_set)
-    dataset = assign_splits(dataset, test_share=0, seed=recipe.seed)
-    read: Votes | None = read_votes(votes) if votes is not None else None
-    train, validation = (
-        load_faces(dataset, dataset.split(split), manifest.crop_size)
-        for split in (TRAIN, VALIDATION)
-    )
-    splits = Splits(dataset, train, validation, None, read)
-    say(f"Running {len(train)} and {len(validation)} faces through the frozen part.")
+    splits, _ = load_splits(request, recipe, say)
+    # A face that it was trained on must not come into the hold-out that measures forgetting.
+    trained_on = [(source.sha256, source.pictures) for source in manifest.data if source.sha256]
+    given = (splits.dataset.sha256(), len(splits.train))
+    if splits.dataset.labels.names != manifest.labels or given not in trained_on:
+        raise DataError(
+            f"{request.data} is not what {version} was trained on, or not with these labels and "
+            "shares."
+        )
+    held = splits.validation
     replay = make_replay(
         open_model(registry, version),
         manifest.architecture,
-        (train.crops, splits.targets(train, recipe)),
-        (validation.crops, splits.targets(validation, recipe), splits.accepted(validation)),
+        (splits.train.crops, splits.targets(splits.train, recipe)),
+        (held.crops, splits.targets(held, recipe), splits.accepted(held)),
         seed=recipe.seed,
     )
     folder = registry.path(version)

@@ -144,7 +144,7 @@ def make_replay(
     train: tuple[npt.NDArray[np.uint8], Floats],
     holdout: tuple[npt.NDArray[np.uint8], Floats, npt.NDArray[np.bool_]],
     *,
-    train_faces: int = 2000,
+    train_faces: int = 1950,
     holdout_faces: int = 1500,
     seed: int = 0,
 ) -> Replay:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+import fer.cli
 from fer.errors import DamagedModelError, DataError, TrainingError
 from fer.learning import training
-from fer.learning.architectures import Network, build, build_core
+from fer.learning.architectures import FREEZE_POINTS, Network, build, build_core
 from fer.learning.augmentation import Augmentation, RandomFace
 from fer.learning.recipe import Recipe
 from fer.learning.replay import balanced_choice, cut, load_replay
@@ -112,6 +115,43 @@ def test_replay_belongs_to_its_model_alone(trained: tuple[Registry, str, Path]) 
     other = build(Network("cnn", 3, 24, 24))
     with pytest.raises(DamagedModelError, match="another network"):
         load_replay(path, other)
+
+
+def test_a_replay_can_be_made_again_for_another_freeze_point(
+    trained: tuple[Registry, str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, version, run = trained
+    data = run.parent.parent / "data"
+    registry = Registry(tmp_path / "models")
+    shutil.copytree(first.folder, registry.folder)
+    before = registry.manifest(version)
+    kept = (registry.path(version) / REPLAY_FILE).read_bytes()
+    monkeypatch.setenv("FER_MODELS_DIR", str(registry.folder))
+    command = ["models", "replay", version]
+
+    refused = CliRunner().invoke(fer.cli.app, [*command, str(data), "--validation-share", "0.5"])
+    assert isinstance(refused.exception, DataError), "that would hold out what was trained on"
+    assert (registry.path(version) / REPLAY_FILE).read_bytes() == kept
+
+    monkeypatch.setitem(FREEZE_POINTS, "cnn", ("flatten",))
+    done = CliRunner().invoke(fer.cli.app, [*command, str(data)])
+    assert done.exception is None, done.output
+    registry.verify(version)
+    manifest = registry.manifest(version)
+    assert (before.freeze_point, manifest.freeze_point) == ("dense", "flatten")
+    changed = {name for name in before.files if before.files[name] != manifest.files[name]}
+    assert changed == {REPLAY_FILE}
+    model = keras.saving.load_model(registry.path(version) / KERAS_FILE, compile=False)
+    replay = load_replay(registry.verified_file(version, REPLAY_FILE), model)
+    old = load_replay(first.verified_file(version, REPLAY_FILE), model)
+    np.testing.assert_array_equal(replay.holdout_targets, old.holdout_targets)
+    _, tail = cut(model, replay.freeze_point)
+    _, old_tail = cut(model, old.freeze_point)
+    np.testing.assert_allclose(
+        tail(replay.holdout_activations.astype(np.float32)),
+        old_tail(old.holdout_activations.astype(np.float32)),
+        atol=0.02,
+    )
 
 
 def test_a_stopped_training_ends_as_an_unbroken_one(
