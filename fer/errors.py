@@ -22,7 +22,8 @@ The tree::
     │   ├── UnknownSampleError
     │   ├── UnknownReceiptError
     │   ├── DecisionConflictError
-    │   └── OperatorError
+    │   ├── OperatorError
+    │   └── BackupError          a backup cannot be made, or cannot be restored
     ├── DataError                a data set that cannot be read
     ├── TrainingError
     └── RetrainingError
@@ -170,6 +171,12 @@ class OperatorError(CollectionError):
     """An operator's name, password or role is not accepted."""
 
     code = "operator"
+
+
+class BackupError(CollectionError):
+    """A backup cannot be made, or cannot be restored."""
+
+    code = "backup"
 
 
 class DataError(FerError):

@@ -22,6 +22,7 @@ from fer.manifest import Manifest, check_version_name, read_manifest
 MANIFEST = "manifest.json"
 KERAS_FILE = "model.keras"
 LITERT_FILE = "model.tflite"
+INT8_FILE = "model_int8.tflite"
 REPLAY_FILE = "replay.npz"
 CARD_FILE = "card.md"
 
@@ -147,7 +148,7 @@ class Registry:
             ModelError: its labels differ from the champion's and `change_labels` is False.
         """
         self.verify(version)
-        with self._lock():
+        with self.locked():
             history = self.history()
             current = history[-1] if history else self.default()
             if current == version:
@@ -169,7 +170,7 @@ class Registry:
         Raises:
             ModelError: there is none before it.
         """
-        with self._lock():
+        with self.locked():
             earlier = self.history()[:-1]
             while earlier and earlier[-1] not in self.versions():
                 earlier.pop()
@@ -187,7 +188,7 @@ class Registry:
             ModelError: it is the champion or the default.
         """
         folder = self.path(version)
-        with self._lock():
+        with self.locked():
             history = self.history()
             if version in (history[-1] if history else None, self.default()):
                 raise ModelError(f"{version} is in service; promote another one first.")
@@ -217,5 +218,6 @@ class Registry:
         write_atomically(self.folder / "champion", ("\n".join(history) + "\n").encode())
         fsync_folder(self.folder)
 
-    def _lock(self) -> FileLock:
+    def locked(self) -> FileLock:
+        """Held by whoever moves a pointer or removes a version."""
         return FileLock(self.folder / ".lock", timeout=30)

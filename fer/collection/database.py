@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -22,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
+from fer.collection import postgres
 from fer.collection.tables import Fact, LabelEvent, Operator, PendingDeletion, Sample, TrainingRun
 from fer.errors import ConfigError, DatabaseVersionError, StorageError
 
@@ -35,12 +37,14 @@ __all__ = [
     "TrainingRun",
 ]
 
+_LOG = logging.getLogger(__name__)
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 #: How long a writer waits for another one, in seconds, before it says that it could not.
 BUSY_SECONDS = 15
 
-#: Copies of a SQLite file from before its migrations; older ones go, they hold faces' hashes.
+#: Copies of a database from before its migrations; older ones go, they hold faces' hashes.
 BACKUPS_KEPT = 3
 
 # Any number will do, as long as all versions of this program take the same.
@@ -68,23 +72,28 @@ class Database:
 
     Args:
         url: SQLAlchemy URL; `postgres://` and `postgresql://` mean psycopg 3.
+        backups: where copies from before a migration go; without it beside SQLite's file, and
+            nowhere for PostgreSQL.
 
     Raises:
         ConfigError: the URL cannot be used.
         StorageError: SQLite's folder cannot be made.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, backups: Path | None = None) -> None:
         self.url = _normalised(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.path: Path | None = None
         self._inode: int | None = None
+        self._device: int | None = None
         self._reopening = threading.Lock()
         if self.is_sqlite:
             if self.url.database in (None, "", ":memory:"):
                 raise ConfigError("FER_DATABASE_URL must name a file: what is kept must last.")
             self.path = Path(str(self.url.database)).absolute()
             self._make_file()
+            backups = backups or self.path.parent / ".backups"
+        self.backups = backups
         self.engine = self._make_engine()
 
     # Sessions
@@ -122,10 +131,11 @@ class Database:
 
     # Migrations
 
-    def migrate(self) -> None:
+    def migrate(self, *, back_up: bool = True) -> None:
         """Bring the tables to this program's version; safe when several processes do it at once.
 
-        A SQLite file that holds something is copied to `.backups` beside it first.
+        A database that holds something is copied to `backups` first: SQLite by its own online
+        backup, PostgreSQL by `pg_dump` where that is installed.
 
         Raises:
             DatabaseVersionError: the database was made by a newer version of this program.
@@ -145,7 +155,7 @@ class Database:
                     )
                 if current == script.get_current_head():
                     return
-                if current is not None:
+                if current is not None and back_up:
                     self._back_up(current)
                 config = self.alembic_config()
                 config.attributes["connection"] = connection
@@ -157,15 +167,20 @@ class Database:
             ) from error
         except (DBAPIError, PoolTimeoutError) as error:
             raise _storage_error(error) from error
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
+            why = getattr(error, "strerror", None) or error
             raise StorageError(
-                f"The database cannot be migrated: {error.strerror or error}.", reason="database"
+                f"The database cannot be migrated: {why}.", reason="database"
             ) from error
 
     def revision(self) -> str | None:
         """The revision that the tables are at, or None when there are none."""
         with self.engine.connect() as connection:
             return self._revision(connection)
+
+    def knows(self, revision: str) -> bool:
+        """Whether this program has a revision, of this database or of a backup."""
+        return _knows(ScriptDirectory.from_config(self.alembic_config()), revision)
 
     def alembic_config(self) -> Config:
         """Alembic's configuration, which works from any working directory."""
@@ -193,23 +208,55 @@ class Database:
                 connection.execute(sa.select(sa.func.pg_advisory_unlock(_MIGRATION_LOCK)))
                 connection.commit()
 
+    def drop_copies(self, before: datetime) -> int:
+        """Delete copies from before migrations that are older than `before`; how many.
+
+        They hold rows of samples that were forgotten or expired since.
+        """
+        count = 0
+        for copy in self._copies():
+            try:
+                if copy.stat().st_mtime < before.timestamp():
+                    copy.unlink()
+                    count += 1
+            except OSError as error:
+                raise StorageError(
+                    f"The old copy {copy} cannot be deleted: {error.strerror or error}.",
+                    reason="database",
+                ) from error
+        return count
+
+    def _copies(self) -> list[Path]:
+        if self.backups is None or not self.backups.is_dir():
+            return []
+        return sorted(path for path in self.backups.iterdir() if path.suffix in {".db", ".dump"})
+
     def _back_up(self, revision: str) -> None:
-        if self.path is None:
+        if self.backups is None:
+            _LOG.warning("The database is upgraded without a backup: no folder is set for one.")
             return
-        folder = self.path.parent / ".backups"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        self.backups.mkdir(mode=0o700, parents=True, exist_ok=True)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
-        target = folder / f"{self.path.stem}-{stamp}-{revision}.db"
+        stem = "fer" if self.path is None else self.path.stem
+        suffix = ".db" if self.is_sqlite else ".dump"
+        target = self.backups / f"{stem}-{stamp}-{revision}{suffix}"
         part = target.with_suffix(".part")
-        part.touch(mode=0o600)
-        source, copy = sqlite3.connect(self.path), sqlite3.connect(part)
         try:
-            source.backup(copy)
-        finally:
-            source.close()
-            copy.close()
+            if self.path is not None:
+                copy_sqlite(self.path, part)
+            else:
+                with self.engine.connect() as connection:
+                    schema = postgres.schema_of(connection)
+                postgres.dump(self.url, schema, part)
+        except postgres.MissingToolError as error:
+            part.unlink(missing_ok=True)
+            _LOG.warning("The database is upgraded without a backup: %s", error.message)
+            return
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
         os.replace(part, target)
-        for old in sorted(folder.glob(f"{self.path.stem}-*.db"))[:-BACKUPS_KEPT]:
+        for old in self._copies()[:-BACKUPS_KEPT]:
             old.unlink()
 
     # SQLite's file
@@ -222,6 +269,7 @@ class Database:
             # Made here so that nobody else on the machine can read it, nor its WAL.
             self.path.touch(mode=0o600, exist_ok=True)
             self._inode = self.path.stat().st_ino
+            self._device = self.path.parent.stat().st_dev
         except OSError as error:
             raise StorageError(
                 f"The database {self.path} cannot be made: {error.strerror or error}.",
@@ -240,6 +288,9 @@ class Database:
             return
         if not self.path.parent.is_dir():
             raise StorageError(f"The folder {self.path.parent} is gone.", reason="removed")
+        if self.path.parent.stat().st_dev != self._device:
+            # A new database here would be hidden as soon as the disk is back.
+            raise StorageError(f"The disk of {self.path.parent} is gone.", reason="removed")
         with self._reopening:
             try:
                 known = self.path.stat().st_ino == self._inode
@@ -271,6 +322,22 @@ class Database:
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
+
+
+def copy_sqlite(source: Path, target: Path) -> None:
+    """Copy a SQLite database that others may be writing, as it is at one moment.
+
+    Args:
+        target: a file of its own, readable by its owner alone if it is new; what it holds is
+            replaced in one transaction, under the eyes of those who have it open.
+    """
+    target.touch(mode=0o600)
+    reading, writing = sqlite3.connect(source), sqlite3.connect(target, timeout=BUSY_SECONDS)
+    try:
+        reading.backup(writing)
+    finally:
+        reading.close()
+        writing.close()
 
 
 def _knows(script: ScriptDirectory, revision: str) -> bool:

@@ -17,6 +17,6 @@ def open_store(settings: Settings) -> SampleStore:
         StorageError: the folder or the database cannot be used.
     """
     storage = FolderStorage(settings.data_dir)
-    database = Database(settings.effective_database_url)
+    database = Database(settings.effective_database_url, settings.data_dir / ".backups")
     database.migrate()
     return SampleStore(database, storage, settings)

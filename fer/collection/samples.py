@@ -176,6 +176,8 @@ class SampleStore:
     def expire(self, now: datetime | None = None, dry_run: bool = False) -> int:
         """Delete samples whose time is over, and finish interrupted deletions; returns how many.
 
+        Copies of the database from before old upgrades go too: they hold such samples' rows.
+
         Raises:
             StorageError: as for `forget`.
         """
@@ -195,7 +197,9 @@ class SampleStore:
             finish_deletions(self.database, self.storage, paths)
             count += len(rows)
             if len(rows) < _CHUNK:
-                return count
+                break
+        self.database.drop_copies(moment - timedelta(days=self.settings.retention_days))
+        return count
 
     def verify(self, repair: bool = False) -> VerifyReport:
         """Compare every row with its file, and mend what can be mended; see `verification`."""

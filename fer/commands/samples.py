@@ -163,6 +163,29 @@ def purge(
 
 
 @app.command()
+def deletions(
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+    as_json: Json = False,
+) -> None:
+    """Write the list of deleted samples, for `fer restore --deletions`; it holds ids alone.
+
+    Take it away from this machine more often than backups: whoever was forgotten after the last
+    backup is named nowhere else.
+    """
+    from fer.collection.deletion import deleted_samples, deletions_to_json
+    from fer.errors import BackupError
+    from fer.files import write_atomically
+
+    store = _store()
+    deleted = deleted_samples(store.database)
+    try:
+        write_atomically(out, deletions_to_json(deleted, store.clock()))
+    except OSError as error:
+        raise BackupError(f"{out} cannot be written: {error.strerror or error}.") from error
+    _print(as_json, {"deleted": len(deleted)}, f"{out}: {len(deleted)} deleted samples.")
+
+
+@app.command()
 def score(
     force: Annotated[bool, typer.Option("--force", help="Also within the hour.")] = False,
     as_json: Json = False,

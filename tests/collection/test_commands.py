@@ -14,7 +14,7 @@ from fer.collection.database import Database
 from fer.collection.opening import open_store
 from fer.collection.operators import Operators
 from fer.config import load_settings
-from fer.errors import OperatorError, UnknownSampleError
+from fer.errors import BackupError, OperatorError, UnknownSampleError
 from tests.collection.support import Clock, keep
 
 
@@ -117,3 +117,37 @@ def test_names_passwords_and_roles_that_are_refused(
     with pytest.raises(OperatorError):
         accounts.add(name, password, role)
     assert [operator.name for operator in accounts.list()] == ["ana"]
+
+
+def test_a_backup_is_made_and_restored_and_the_forgotten_stay_forgotten(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FER_MODELS_DIR", str(here / "models"))
+    store = open_store(load_settings())
+    stays, goes = keep(store), keep(store)
+    made = json.loads(fer("backup", "all.zip", "--json"))
+    assert made["pictures"] == 2 and made["missing"] == []
+    store.delete([goes])
+    assert "1 deleted" in fer("samples", "deletions", "gone.json")
+    # The list tells which samples, and nothing about them.
+    assert set(json.loads((here / "gone.json").read_text())["deleted"]) == {goes}
+
+    monkeypatch.setenv("FER_DATA_DIR", str(here / "again"))
+    monkeypatch.setenv("FER_MODELS_DIR", str(here / "models-again"))
+    shown = fer("restore", "all.zip", "--deletions", "gone.json")
+    assert "1 pictures" in shown and "1 faces that were forgotten since" in shown
+    again = open_store(load_settings())
+    assert again.get(stays).status == "pending"
+    assert again.get(goes).status == "deleted"
+    assert [path.stem for path in (here / "again").rglob("*.jpg")] == [stays]
+    result = CliRunner().invoke(app, ["restore", "all.zip"])
+    assert isinstance(result.exception, BackupError)
+    result = CliRunner().invoke(app, ["restore", "all.zip", "--deletions", "nowhere.json"])
+    assert isinstance(result.exception, BackupError)
+
+
+def test_a_backup_that_lacks_pictures_ends_with_one(here: Path) -> None:
+    store = open_store(load_settings())
+    keep(store)
+    next((here / "data").rglob("*.jpg")).unlink()
+    assert "1 pictures were lost" in fer("backup", "all.zip", code=1)
