@@ -83,7 +83,7 @@ def build_services(settings: Settings, uploads: UploadFolder) -> Services:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     registry = Registry(settings.models_dir)
     recogniser = Recogniser(registry, settings)
-    database = Database(settings.effective_database_url)
+    database = Database(settings.effective_database_url, settings.data_dir / ".backups")
     database.migrate()
     storage = FolderStorage(settings.data_dir)
     store = SampleStore(database, storage, settings)
