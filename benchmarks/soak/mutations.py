@@ -104,7 +104,7 @@ def seedlings() -> tuple[Seedling, ...]:
         ("TIFF", "deflate", rgba, {"compression": "tiff_adobe_deflate"}),
         ("TIFF", "jpeg", rgb, {"compression": "jpeg"}),
         ("TIFF", "packbits", palette, {"compression": "packbits"}),
-        ("TIFF", "group 4", rgb.convert("1"), {"compression": "group4"}),
+        ("TIFF", "1 bit", rgb.convert("1"), {"compression": "packbits"}),
         ("TIFF", "16 bit", wide, {}),
         ("TIFF", "floating", floating, {}),
         ("TIFF", "pages", rgb, frames),

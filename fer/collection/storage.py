@@ -68,7 +68,8 @@ class FolderStorage:
 
     Args:
         root: folder, made if missing. It is not made again later: where a disk was unmounted,
-            a new folder in its place would take pictures that nobody finds again.
+            a new folder in its place would take pictures that nobody finds again. For the same
+            reason nothing is written while `root` lies on another disk than at first.
     """
 
     def __init__(self, root: Path) -> None:
@@ -77,6 +78,7 @@ class FolderStorage:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(error, "kept") from error
+        self._device = self.root.stat().st_dev
 
     def write(self, path: str, data: bytes) -> None:
         """Store `data` at `path`.
@@ -86,6 +88,7 @@ class FolderStorage:
         """
         target = self._resolve(path)
         try:
+            self._check_disk()
             if not target.parent.is_dir():
                 target.parent.mkdir(mode=0o700, exist_ok=True)
                 fsync_folder(self.root)
@@ -160,6 +163,7 @@ class FolderStorage:
     def _locked(self, how: int) -> Iterator[None]:
         # Not `fer.db`'s lock: it must work where the database is elsewhere.
         try:
+            self._check_disk()
             descriptor = os.open(self.root / _WRITE_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise storage_error(error, "kept") from error
@@ -168,6 +172,11 @@ class FolderStorage:
             yield
         finally:
             os.close(descriptor)
+
+    def _check_disk(self) -> None:
+        """Refuse the empty folder that is seen where a disk was unmounted."""
+        if self.root.stat().st_dev != self._device:
+            raise FileNotFoundError(errno.ENOENT, "The disk is not mounted")
 
     def _unlink(self, target: Path) -> bool:
         try:

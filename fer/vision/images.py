@@ -61,6 +61,13 @@ _STRIP = 1 << 20
 #: WebP's decoder keeps two canvases of its own and gives a third.
 _SHARE = {"WEBP": 0.4, "AVIF": 0.65, "HEIF": 0.65}
 
+#: The same for progressive JPEGs by number of channels: all their coefficients are held at once.
+_PROGRESSIVE_SHARE = {1: 1.0, 3: 0.7, 4: 0.55}
+
+#: Fax compressions of TIFF. No camera makes them, and libtiff writes a line to the server's log
+#: for each row that is damaged: 10 kB of them made thousands of lines.
+_FAX = ("group3", "group4", "tiff_ccitt")
+
 
 @dataclass(frozen=True)
 class ImageLimits:
@@ -68,7 +75,8 @@ class ImageLimits:
 
     Attributes:
         max_bytes: size of the file.
-        max_pixels: width times height; AVIF and HEIC may have 65 % of it, WebP 40 %.
+        max_pixels: width times height; of AVIF and HEIC 65 % of it, of
+            progressive JPEG 70 % (CMYK 55 %), of WebP 40 %.
         min_side: shortest side, in pixels.
     """
 
@@ -89,8 +97,9 @@ class ImageLimits:
 def decode(data: bytes, limits: ImageLimits) -> Pixels:
     """Decode a picture.
 
-    Formats: JPEG, PNG, WebP, GIF and other animations (first frame), BMP, TIFF, AVIF, HEIC.
-    Transparency is laid on white, 16-bit grey scaled by its range, orientation applied.
+    Formats: JPEG, PNG, WebP, GIF and other animations (first frame), BMP, TIFF other than fax,
+    AVIF, HEIC. Transparency is laid on white, 16-bit grey scaled by its range,
+    orientation applied.
 
     Returns:
         uint8 (height, width, 3), RGB, upright, C-contiguous.
@@ -109,7 +118,9 @@ def decode(data: bytes, limits: ImageLimits) -> Pixels:
             unit="MB",
         )
     with _open(data, limits) as image:
-        limits = _for_format(limits, image.format)
+        if image.format == "TIFF" and image.info.get("compression") in _FAX:
+            raise _no_picture()
+        limits = _its_limits(limits, image)
         _check_size(image.size, limits)
         try:
             image.load()
@@ -165,8 +176,10 @@ def _begins_like_a_picture(data: bytes) -> bool:
     return data[4:8] == b"ftyp" and data[8:12] in brands
 
 
-def _for_format(limits: ImageLimits, format: str | None) -> ImageLimits:
-    share = _SHARE.get(format or "", 1.0)
+def _its_limits(limits: ImageLimits, image: Image.Image) -> ImageLimits:
+    share = _SHARE.get(image.format or "", 1.0)
+    if image.format == "JPEG" and image.info.get("progressive"):
+        share = _PROGRESSIVE_SHARE.get(len(image.getbands()), 0.55)
     return replace(limits, max_pixels=int(limits.max_pixels * share))
 
 

@@ -19,6 +19,7 @@ from fer.config import Settings
 from fer.errors import ModelError
 from fer.web.logs import RequestLog
 from fer.web.metrics import Metrics, add_metrics
+from fer.web.full_disk import FullDisk
 from fer.web.middleware import BodyLimit, ClosedDoors, Pages, SameOrigin, SecurityHeaders
 from fer.web.operator_transfer import IMPORT_BYTES, IMPORT_ROUTE
 from fer.web.proxies import ClientAddress, KnownHosts
@@ -69,6 +70,7 @@ def create_app(settings: Settings, uploads: UploadFolder) -> FastAPI:
         mount(app, page, _path(language), settings)
     # The last one added is the outermost.
     refused = metrics.refused
+    app.add_middleware(FullDisk, routes=PICTURE_ROUTES)
     app.add_middleware(Pages, dress=dresser(_assets_version(), settings.max_image_mb))
     app.add_middleware(RateLimit, rates=Rates(settings), calls=Calls(pages), refused=refused)
     app.add_middleware(ClosedDoors)

@@ -12,7 +12,7 @@ from PIL import Image
 from benchmarks.soak import malformed
 from benchmarks.soak.containers import JOIN, SPLIT, with_size
 from benchmarks.soak.mutations import FORMATS, MUTATIONS, seedlings, spoiled
-from fer.errors import PictureTooLargeError
+from fer.errors import PictureError, PictureTooLargeError
 from fer.vision.images import ImageLimits, decode
 
 #: Megabytes above what the process held before; at the limit of 40 megapixels a picture alone,
@@ -75,11 +75,29 @@ def test_a_crash_of_the_process_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert "ended with -6" in told
 
 
-@pytest.mark.parametrize(("kind", "side", "limit"), [("WEBP", 4100, 16), ("AVIF", 5200, 26)])
-def test_a_decoder_that_copies_much_is_given_fewer_pixels(kind: str, side: int, limit: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "side", "limit"), [("WEBP", 4100, 16), ("AVIF", 5200, 26), ("JPEG", 5300, 28)]
+)
+def test_a_decoder_that_copies_much_is_given_fewer_pixels(
+    kind: str, side: int, limit: int, options: dict[str, bool]
+) -> None:
     """An animated WebP of some kilobytes that claimed 32 megapixels took 687 MB and 4.6 s."""
     stream = io.BytesIO()
-    Image.new("RGB", (40, 40)).save(stream, kind)
+    Image.new("RGB", (40, 40)).save(
+        stream, kind, **({"progressive": True} if kind == "JPEG" else {})
+    )
     lying = with_size(kind, stream.getvalue(), side, side)
     with pytest.raises(PictureTooLargeError, match=f"more than {limit} megapixels"):
         decode(lying, ImageLimits())
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4"])
+def test_a_fax_does_not_fill_the_log(compression: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """libtiff wrote a line for every damaged row of such a picture."""
+    stream = io.BytesIO()
+    Image.radial_gradient("L").convert("1").save(stream, "TIFF", compression=compression)
+    data = bytearray(stream.getvalue())
+    data[100:-300] = bytes(len(data) - 400)
+    with pytest.raises(PictureError):
+        decode(bytes(data), ImageLimits())
+    assert capfd.readouterr().err == ""

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,8 +86,21 @@ class Server:
         self.process.wait(timeout=60)
 
 
-def start(folder: Path, models: Path | None = None, **settings: str) -> Server:
-    """Start `app.py` with its data below `folder` and wait until it answers."""
+def start(
+    folder: Path,
+    models: Path | None = None,
+    *,
+    by: Sequence[str] = (),
+    own_group: bool = False,
+    **settings: str,
+) -> Server:
+    """Start `app.py` with its data below `folder` and wait until it answers.
+
+    Args:
+        models: the models folder; by default below `folder`.
+        by: a command, such as `setpriv …`, that becomes the server.
+        own_group: whether it leads a process group, which can then be killed as a whole.
+    """
     for name in ("data", "tmp"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     env = environment(
@@ -101,7 +114,12 @@ def start(folder: Path, models: Path | None = None, **settings: str) -> Server:
     with (folder / "log").open("ab") as log:
         begin = log.tell()
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "app.py")], cwd=folder, env=env, stdout=log, stderr=log
+            [*by, sys.executable, str(ROOT / "app.py")],
+            cwd=folder,
+            env=env,
+            stdout=log,
+            stderr=log,
+            start_new_session=own_group,
         )
     server = Server("", process, folder)
     deadline = time.monotonic() + START
