@@ -16,7 +16,7 @@ from fer.config import load_settings
 from fer.errors import DataError, ModelError, NoModelError, TrainingError
 from fer.labels import LabelSet
 from fer.learning.recipe import Recipe, checked, read_recipe
-from fer.registry import Registry
+from fer.registry import INT8_FILE, LITERT_FILE, Registry
 
 
 def train(
@@ -171,6 +171,20 @@ def evaluate(
         typer.Option(help="cropped: each picture is a face; detect: find the face in it first."),
     ] = "cropped",
     classes: Annotated[str | None, typer.Option(help="Labels to take from the data.")] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(help="CSV with a column file and others, to give figures for each group."),
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Measure the smaller file instead, if there is one.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a report with plots and contact sheets; it shows faces."),
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option("--lang", help="Language of the report: en or id; the shell's.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure a version on labelled pictures, by the file that serves."""
@@ -178,7 +192,11 @@ def evaluate(
         raise DataError(f"--faces is cropped or detect, not {faces!r}.")
     from fer.learning.assessment import assess
     from fer.learning.datasets import read_votes
+    from fer.learning.report_texts import ReportTexts
+    from fer.learning.slices import read_groups
 
+    texts = ReportTexts(language)
+    named = read_groups(groups) if groups else None
     registry = Registry(load_settings().models_dir)
     version = model or registry.champion()
     with progress_bar(Console(stderr=True)) as bar:
@@ -191,8 +209,15 @@ def evaluate(
             votes=read_votes(votes) if votes else None,
             detect=faces == "detect",
             classes=classes,
+            groups=named,
+            litert=INT8_FILE if int8 else LITERT_FILE,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    if out is not None:
+        from fer.learning.evaluation_report import write_evaluation
+
+        labels = registry.manifest(version).label_set
+        write_evaluation(result, labels, out, texts, model=version, data=data.name)
     for name, reason in result.faces.unreadable:
         print(f"left out {name}: {reason}", file=sys.stderr)
     if as_json:
@@ -202,13 +227,27 @@ def evaluate(
     print(f"{version} on {figures['n']} pictures of {data}")
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "ferplus_accuracy", "ece"):
         if name in figures:
-            print(f"  {name:18} {figures[name]:.4f}")
+            low, high = figures[f"{name}_interval"]
+            print(f"  {name:18} {figures[name]:.4f}  ({low:.4f} to {high:.4f})")
     print(f"  {'faces_missed':18} {figures['faces_missed']}")
     for label, row in figures["per_class"].items():
         print(
             f"  {label:18} precision {row['precision']:.2f}  recall {row['recall']:.2f}  "
             f"f1 {row['f1']:.2f}  n {row['n']}"
         )
+    parts = dict(figures["slices"])
+    parts |= figures.get("groups", {}).get("columns", {})
+    for name, rows in parts.items():
+        print(f"  by {name}")
+        for row in rows:
+            low, high = row["accuracy_interval"]
+            part = row.get("slice") or row.get("group")
+            print(
+                f"    {part:16} accuracy {row['accuracy']:.3f} ({low:.3f} to {high:.3f})"
+                f"  n {row['n']}"
+            )
+    if out is not None:
+        print(f"Report: {out / 'report.html'}")
 
 
 def register(app: typer.Typer) -> None:

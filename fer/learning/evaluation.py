@@ -6,6 +6,7 @@ that sum to 1; `accepted` bool (n, k), the labels that count as right for each f
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,91 @@ def bootstrap_interval(
             values.append(np.mean([correct[rows][drawn == c].mean() for c in np.unique(drawn)]))
         else:
             values.append(correct[rows].mean())
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure and its 95 % interval."""
+
+    value: float
+    interval: tuple[float, float]
+
+
+def bootstrap_figures(
+    truth: Ints, answers: Ints, k: int, *, draws: int = 1000, seed: int = 0
+) -> dict[str, Figure]:
+    """Accuracy, balanced accuracy and macro F1 with percentile intervals over resampled faces.
+
+    Faces with the same truth and answer cannot be told apart by these figures, so that drawing
+    faces with replacement is drawing the cells of their confusion matrix from a multinomial.
+
+    Args:
+        answers: positions of labels, or `k` for a face that was missed.
+        k: number of labels.
+
+    Returns:
+        `accuracy`, `balanced_accuracy` and `macro_f1`, the last two over the labels present in
+        each draw.
+    """
+    cells = np.bincount(truth * (k + 1) + answers, minlength=k * (k + 1))
+    n = int(cells.sum())
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(n, cells / n, size=draws)
+    # The first row is what was measured.
+    tables = np.concatenate([cells[None], drawn]).reshape(-1, k, k + 1).astype(float)
+    right = np.diagonal(tables[:, :, :k], axis1=1, axis2=2)
+    support, answered = tables.sum(axis=2), tables[:, :, :k].sum(axis=1)
+    present = support > 0
+    recall = np.divide(right, support, out=np.zeros_like(right), where=present)
+    both = support + answered
+    f1 = np.divide(2 * right, both, out=np.zeros_like(right), where=both > 0)
+    labels = present.sum(axis=1)
+    values = {
+        "accuracy": right.sum(axis=1) / n,
+        "balanced_accuracy": recall.sum(axis=1) / labels,
+        "macro_f1": np.where(present, f1, 0).sum(axis=1) / labels,
+    }
+    return {name: Figure(float(v[0]), _percentiles(v[1:])) for name, v in values.items()}
+
+
+def bootstrap_calibration(
+    confidence: Floats, correct: Bools, *, draws: int = 500, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile interval of the expected calibration error over resampled faces."""
+    if not len(confidence):
+        return 0.0, 0.0
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(draws):
+        rows = rng.integers(0, len(confidence), len(confidence))
+        values.append(expected_calibration_error(confidence[rows], correct[rows]))
+    return _percentiles(np.array(values))
+
+
+def reliability(confidence: Floats, correct: Bools, bins: int = 10) -> list[dict[str, Any]]:
+    """Mean confidence and accuracy in equal bins of confidence, those without a face left out."""
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    rows = []
+    for index in range(bins):
+        chosen = bin_of == index
+        if chosen.any():
+            hits, n = int(correct[chosen].sum()), int(chosen.sum())
+            rows.append(
+                {
+                    "from": index / bins,
+                    "to": (index + 1) / bins,
+                    "n": n,
+                    "confidence": float(confidence[chosen].mean()),
+                    "accuracy": hits / n,
+                    "accuracy_interval": wilson_interval(hits, n),
+                }
+            )
+    return rows
+
+
+def _percentiles(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 

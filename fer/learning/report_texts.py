@@ -106,6 +106,53 @@ _ENGLISH = {
     "explore.counted": "counted",
     "explore.agree": "agree",
     "explore.instead": "voted instead",
+    # fer evaluate
+    "evaluate.title": "Evaluated on {data}",
+    "evaluate.lead": "Version {model} on {n} pictures, by the LiteRT file that serves.",
+    "evaluate.missed": "In {n} of them no face was found: they count as errors.",
+    "evaluate.figure": "figure",
+    "evaluate.interval": "95 % interval",
+    "evaluate.ferplus_accuracy": "accuracy against the votes",
+    "evaluate.accuracy": "accuracy",
+    "evaluate.balanced_accuracy": "balanced accuracy",
+    "evaluate.macro_f1": "macro F1",
+    "evaluate.ece": "expected calibration error",
+    "evaluate.precision": "precision",
+    "evaluate.recall": "recall",
+    "evaluate.f1": "F1",
+    "evaluate.by_label": "By label",
+    "evaluate.confusion_alt": "Confusion matrix; rows are the truth, columns the answers.",
+    "evaluate.reliability": "Reliability",
+    "evaluate.reliability_text": "Of the answers given with a confidence of 80 %, 80 % should be "
+    "right. Above the diagonal the model is too modest, below it too sure.",
+    "evaluate.reliability_alt": "Accuracy against confidence, and how many faces fall where.",
+    "evaluate.bin": "confidence from – to",
+    "evaluate.n": "faces",
+    "evaluate.confidence": "mean confidence",
+    "evaluate.right": "right",
+    "evaluate.mistakes": "The most confident mistakes",
+    "evaluate.mistakes_text": "Truth, in brackets what the votes say otherwise, and the three "
+    "likeliest answers. Some are the label's mistakes, not the model's.",
+    "evaluate.mistakes_alt": "Faces whose wrong answer was given with the highest confidence.",
+    "evaluate.sample": "A random sample",
+    "evaluate.sample_text": "Drawn with seed {seed} from all faces; wrong answers are in red.",
+    "evaluate.sample_alt": "Faces drawn at random, with truth and the three likeliest answers.",
+    "evaluate.slice": "slice",
+    "evaluate.group": "group",
+    "evaluate.brightness": "By brightness",
+    "evaluate.brightness_text": "Mean of the grey crop, 0 to 255, in quarters of the faces.",
+    "evaluate.sharpness": "By sharpness",
+    "evaluate.sharpness_text": "Variance of the Laplacian of the crop: a blurred face has a low "
+    "one. Quarters of the faces.",
+    "evaluate.size": "By size",
+    "evaluate.size_text": "Longer side of the face in the picture, or, where pictures were taken "
+    "as faces, their shorter side; in pixels, quarters of the faces.",
+    "evaluate.roll": "By roll",
+    "evaluate.roll_text": "How far the head leans to either side, in degrees.",
+    "evaluate.groups_text": "The file of groups says nothing about {unnamed} of the pictures. "
+    "Small groups have wide intervals: where two overlap, the data show no difference. Wilson's "
+    "intervals for accuracy, by resampling for balanced accuracy.",
+    "evaluate.private": "This folder shows faces of the data: keep it to yourself.",
 }
 
 _INDONESIAN = {
@@ -205,6 +252,55 @@ _INDONESIAN = {
     "explore.counted": "dihitung",
     "explore.agree": "sesuai",
     "explore.instead": "suara lain",
+    # fer evaluate
+    "evaluate.title": "Dievaluasi pada {data}",
+    "evaluate.lead": "Versi {model} pada {n} gambar, dengan berkas LiteRT yang melayani.",
+    "evaluate.missed": "Pada {n} di antaranya tidak ditemukan wajah: dihitung sebagai kesalahan.",
+    "evaluate.figure": "angka",
+    "evaluate.interval": "interval 95 %",
+    "evaluate.ferplus_accuracy": "akurasi terhadap suara",
+    "evaluate.accuracy": "akurasi",
+    "evaluate.balanced_accuracy": "akurasi seimbang",
+    "evaluate.macro_f1": "F1 makro",
+    "evaluate.ece": "galat kalibrasi harapan",
+    "evaluate.precision": "presisi",
+    "evaluate.recall": "recall",
+    "evaluate.f1": "F1",
+    "evaluate.by_label": "Per label",
+    "evaluate.confusion_alt": "Matriks kebingungan; baris adalah yang sebenarnya, kolom jawaban.",
+    "evaluate.reliability": "Keandalan",
+    "evaluate.reliability_text": "Dari jawaban dengan keyakinan 80 %, seharusnya 80 % benar. Di "
+    "atas diagonal model terlalu rendah hati, di bawahnya terlalu yakin.",
+    "evaluate.reliability_alt": "Akurasi terhadap keyakinan, dan banyaknya wajah di tiap bagian.",
+    "evaluate.bin": "keyakinan dari – sampai",
+    "evaluate.n": "wajah",
+    "evaluate.confidence": "keyakinan rata-rata",
+    "evaluate.right": "benar",
+    "evaluate.mistakes": "Kesalahan yang paling yakin",
+    "evaluate.mistakes_text": "Yang sebenarnya, dalam kurung kata suara bila berbeda, dan tiga "
+    "jawaban termungkin. Sebagian adalah kesalahan label, bukan model.",
+    "evaluate.mistakes_alt": "Wajah yang jawaban salahnya diberikan dengan keyakinan tertinggi.",
+    "evaluate.sample": "Sampel acak",
+    "evaluate.sample_text": "Diambil dengan benih {seed} dari semua wajah; yang salah berwarna "
+    "merah.",
+    "evaluate.sample_alt": "Wajah yang diambil acak, dengan yang sebenarnya dan tiga jawaban "
+    "termungkin.",
+    "evaluate.slice": "irisan",
+    "evaluate.group": "kelompok",
+    "evaluate.brightness": "Menurut kecerahan",
+    "evaluate.brightness_text": "Rata-rata potongan abu-abu, 0 sampai 255, dalam seperempat wajah.",
+    "evaluate.sharpness": "Menurut ketajaman",
+    "evaluate.sharpness_text": "Ragam Laplace dari potongan: wajah yang kabur bernilai rendah. "
+    "Dalam seperempat wajah.",
+    "evaluate.size": "Menurut ukuran",
+    "evaluate.size_text": "Sisi terpanjang wajah dalam gambar, atau, bila gambar dianggap wajah, "
+    "sisi terpendeknya; dalam piksel, seperempat wajah.",
+    "evaluate.roll": "Menurut kemiringan",
+    "evaluate.roll_text": "Seberapa miring kepala ke salah satu sisi, dalam derajat.",
+    "evaluate.groups_text": "Berkas kelompok tidak menyebut {unnamed} gambar. Kelompok kecil "
+    "berinterval lebar: bila dua interval bertumpang tindih, data tidak menunjukkan perbedaan. "
+    "Interval Wilson untuk akurasi, pengambilan ulang untuk akurasi seimbang.",
+    "evaluate.private": "Folder ini memperlihatkan wajah dari data: simpan untuk diri sendiri.",
 }
 
 TEXTS: Mapping[str, Mapping[str, str]] = {"en": _ENGLISH, "id": _INDONESIAN}

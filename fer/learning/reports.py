@@ -48,7 +48,12 @@ def plot_history(history: Sequence[dict[str, Any]], path: Path) -> None:
     _save(figure, path)
 
 
-def plot_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], path: Path) -> None:
+def plot_confusion(
+    confusion: Sequence[Sequence[int]],
+    labels: Sequence[str],
+    path: Path,
+    words: tuple[str, str] = ("truth", "answer"),
+) -> None:
     """Confusion matrix (k, k) of counts, rows the truth, shaded by the share of each row."""
     counts = np.asarray(confusion, float)
     totals = counts.sum(axis=1, keepdims=True)
@@ -69,7 +74,7 @@ def plot_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], pa
             )
     axis.set_xticks(range(len(labels)), labels, rotation=40, ha="right")
     axis.set_yticks(range(len(labels)), labels)
-    axis.set(xlabel="answer", ylabel="truth")
+    axis.set(xlabel=words[1], ylabel=words[0])
     _save(figure, path)
 
 

@@ -7,10 +7,13 @@ from hypothesis import strategies as st
 
 from fer.labels import LabelSet
 from fer.learning.evaluation import (
+    bootstrap_calibration,
+    bootstrap_figures,
     bootstrap_interval,
     evaluate,
     expected_calibration_error,
     fit_temperature,
+    reliability,
     sign_test,
     softmax,
     wilson_interval,
@@ -119,3 +122,51 @@ def test_sign_test_is_exact_and_one_sided() -> None:
     assert sign_test(5, 0) == pytest.approx(1 / 32)
     assert sign_test(0, 5) == 1.0
     assert sign_test(0, 0) == 1.0
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=60),
+)
+def test_bootstrapped_figures_are_those_of_evaluate(pairs: list[tuple[int, int]]) -> None:
+    truth, answers = (np.array(column) for column in zip(*pairs, strict=True))
+    found = bootstrap_figures(truth, answers, 3, draws=50)
+    seen = answers < 3
+    figures = evaluate(
+        LABELS, truth[seen], np.eye(3)[answers[seen]].reshape(-1, 3), missed=truth[~seen]
+    )
+    for name, figure in found.items():
+        assert figure.value == pytest.approx(figures[name]), name
+        low, high = figure.interval
+        assert 0 <= low <= high <= 1
+
+
+def test_the_multinomial_bootstrap_is_the_one_over_faces() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.integers(0, 3, 400)
+    answers = np.where(rng.random(400) < 0.7, truth, rng.integers(0, 3, 400))
+    found = bootstrap_figures(truth, answers, 3, draws=4000)
+    for name, balanced in (("accuracy", False), ("balanced_accuracy", True)):
+        slow = bootstrap_interval(truth, answers, balanced=balanced, draws=2000)
+        assert found[name].interval == pytest.approx(slow, abs=0.006), name
+
+
+def test_an_interval_of_the_calibration_error_narrows_with_the_faces() -> None:
+    rng = np.random.default_rng(5)
+    widths = []
+    for n in (100, 3000):
+        confidence = rng.uniform(0.4, 1, n)
+        correct = rng.random(n) < confidence
+        low, high = bootstrap_calibration(confidence, correct)
+        assert 0 <= low <= high
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 2
+
+
+def test_reliability_by_hand() -> None:
+    confidence = np.array([0.55, 0.58, 0.93, 0.97, 1.0])
+    correct = np.array([True, False, True, True, False])
+    rows = reliability(confidence, correct)
+    assert [(row["from"], row["n"]) for row in rows] == [(0.5, 2), (0.9, 3)]
+    assert rows[0]["accuracy"] == 0.5
+    assert rows[1]["confidence"] == pytest.approx(2.9 / 3)
+    assert rows[1]["accuracy"] == pytest.approx(2 / 3)
