@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import secrets
 from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
-from gradio import component_meta
+from gradio import component_meta, route_utils
 from gradio.data_classes import ImageData
 from gradio_client.utils import is_file_obj_with_meta, traverse
 
@@ -23,6 +24,28 @@ from fer.web.uploads import UploadFolder
 # Gradio writes a stub beside the source of every component class, at each start; a stale one
 # then hides the source from type checkers.
 component_meta.create_or_modify_pyi = lambda *_: None
+
+
+class _Upload(route_utils.GradioUploadFile):
+    """An uploaded file that lies in a folder of its own, not in one named by its contents.
+
+    Two visitors who sent the same picture shared one file: the first to be read took it away
+    from the other.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.sha.update(secrets.token_bytes(16))
+
+
+route_utils.GradioUploadFile = _Upload
+
+
+class _Forgetful(set[str]):
+    """Stays empty: Gradio notes the path of every upload for as long as the server runs."""
+
+    def update(self, *_: Any) -> None:
+        """Do nothing."""
 
 
 class Photo(gr.Image):
@@ -79,6 +102,10 @@ class Page(gr.Blocks):
         scope = request.request.scope if isinstance(request, gr.Request) and request.request else {}
         with answering(id_in(scope)):
             return await super().process_api(*arguments, request=request, **options)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.upload_file_set = _Forgetful()
 
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False

@@ -1,0 +1,19 @@
+"""`kill -9` of the whole server under load; without the page, see test_verification.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.soak import kills
+
+
+@pytest.mark.long
+def test_kill_9_of_the_server_under_load_loses_nothing_acknowledged(
+    tmp_path: Path, face_jpeg: bytes
+) -> None:
+    outcome = kills.run(tmp_path, face_jpeg, 4, starts=3)
+    assert outcome.wrong == []
+    assert outcome.receipts > 0 and outcome.forgotten > 0
+    assert outcome.slower < 1.5

@@ -1,0 +1,34 @@
+"""Uploads of many visitors: none takes another's away, none is remembered for ever."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from benchmarks.soak.visitors import Visitor
+from tests.web.serving import Server
+
+
+def test_visitors_who_send_the_same_picture_at_once_are_all_answered(
+    server: Server, face_jpeg: bytes
+) -> None:
+    """Uploads lay in folders named by their contents: the first one read took the others away."""
+
+    async def class_room() -> list[object]:
+        visitors = [Visitor(server.url) for _ in range(6)]
+        answers = await asyncio.gather(*(one.read(face_jpeg) for one in visitors))
+        await asyncio.gather(*(one.client.aclose() for one in visitors))
+        return list(answers)
+
+    answers = asyncio.run(class_room())
+    assert [len(answer["faces"]) for answer in answers] == [1] * 6  # type: ignore[index]
+
+
+def test_no_path_of_an_upload_is_remembered() -> None:
+    pytest.importorskip("gradio")
+    from fer.web.photo import Page
+
+    page = Page()
+    page.upload_file_set.update(["/tmp/somewhere/picture.jpg"])
+    assert not page.upload_file_set
