@@ -12,12 +12,15 @@ from typing import Any
 ABLATIONS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "no interpolation": {"interpolate": False},
-    "no distillation": {"distillation": 0.0},
+    "no distillation": {"distillation": 0.0, "mixtures": 0.0},
+    "no mixtures of replayed faces": {"mixtures": 0.0},
     "no varied copies": {"copies": 0},
     "no balance by label": {"class_balance": 0.0},
     "no replay": {"new_share": 1.0},
     "no trust in the champion's answer": {"trust": 1.0},
-    "no early stopping": {"patience": 99},
+    "no early stopping": {"fewest_rounds": 5},
+    "no average over rounds": {"average": 0.0},
+    "no average with the folds": {"average_folds": False},
 }
 
 #: Shares of wrong labels that `--all` adds, and batches of decisions that must be refused.
@@ -78,13 +81,11 @@ def grid(arguments: argparse.Namespace, model: str) -> list[Cell]:
             for noise in NOISES
             for seed in seeds
         ]
-        # Learned from at random too: the queue's own order might be what refuses a poison.
         hard += [
-            Cell(model, order, counts[0], seeds[0], 0.0, poison, arguments.knobs)
+            Cell(model, "queue", counts[0], seeds[0], 0.0, poison, arguments.knobs)
             for poison in POISONS
-            for order in ("queue", "random")
         ]
-        first = len(seeds) * len(arguments.orders.split(","))
+        first = len(seeds) * len(knobs)
         cells = cells[:first] + hard + cells[first:]
     return cells
 

@@ -41,11 +41,20 @@ def person_of(name: str) -> str:
     return re.sub(r"_\d+$", "", PurePosixPath(name).stem)
 
 
-def read_photographs(data: Path, recogniser: Recogniser, labels: Sequence[str]) -> list[Face]:
-    """Detect and classify every picture of a data set whose label the model knows."""
+def read_photographs(
+    data: Path, recogniser: Recogniser, labels: Sequence[str], most: int | None = None
+) -> list[Face]:
+    """Detect and classify every picture of a data set whose label the model knows.
+
+    Args:
+        most: so many of them at random, not all.
+    """
     dataset = open_dataset(data)
     manifest = recogniser.registry.manifest(recogniser.champion())
     known = [p for p in dataset.pictures if p.label.casefold() in {n.casefold() for n in labels}]
+    if most is not None:
+        rows = np.random.default_rng(0).permutation(len(known))[:most]
+        known = [known[row] for row in rows]
     faces = []
     for picture, content in track(
         dataset.read_all(known), "Detecting", total=len(known), transient=True

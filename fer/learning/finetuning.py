@@ -241,8 +241,6 @@ class _Batches:
     ) -> None:
         knobs = tuner.knobs
         self.rng, self.new = rng, new
-        self.replay, self.replay_rows = tuner.replay.activations, replay_rows
-        self.replay_targets = tuner._replay_targets
         k = new.targets.shape[1]
         smooth = (1 - knobs.smoothing) * new.targets + knobs.smoothing / k
         own = softmax(tuner.logits(new.activations[:, 0]))
@@ -251,17 +249,39 @@ class _Batches:
         chance = np.maximum(counts, 1)[new.labels] ** -knobs.class_balance
         self.chance = chance / chance.sum()
         old = tuner._replay_chance[replay_rows]
-        self.replay_chance = old / old.sum()
+        old = old / old.sum()
+        self.replay = tuner.replay.activations[replay_rows]
+        self.replay_targets = tuner._replay_targets[replay_rows]
+        between = mixtures(self.replay, old, round(knobs.mixtures * len(replay_rows)), rng)
+        if len(between):
+            answers = softmax(tuner.logits(between))
+            self.replay = np.concatenate([self.replay, between])
+            self.replay_targets = np.concatenate([self.replay_targets, answers])
+            old = np.concatenate([old / 2, np.full(len(between), 0.5 / len(between))])
+        self.replay_chance = old
         self.fresh = round(knobs.batch * knobs.new_share)
         self.old = knobs.batch - self.fresh
 
     def draw(self) -> tuple[Floats, Floats]:
         rows = self.rng.choice(len(self.new), self.fresh, p=self.chance)
         copy = self.rng.integers(0, self.new.activations.shape[1], self.fresh)
-        old = self.rng.choice(self.replay_rows, self.old, p=self.replay_chance)
+        old = self.rng.choice(len(self.replay), self.old, p=self.replay_chance)
         inputs = np.concatenate([self.new.activations[rows, copy], self.replay[old]])
         targets = np.concatenate([self.targets[rows], self.replay_targets[old]])
         return inputs.astype(np.float32), targets
+
+
+def mixtures(
+    stored: Halves, chance: npt.NDArray[np.float64], count: int, rng: np.random.Generator
+) -> Halves:
+    """Activations (count, ...) between two stored ones (n, ...), drawn by `chance` (n,).
+
+    What the champion says to them can be asked, so that it is followed between the stored faces
+    too, and not only at them.
+    """
+    one, other = (rng.choice(len(stored), count, p=chance) for _ in range(2))
+    share = rng.uniform(0.5, 1, (count, *(1,) * (stored.ndim - 1))).astype(np.float32)
+    return np.asarray(share * stored[one] + (1 - share) * stored[other], np.float16)
 
 
 def replay_chances(replay: Replay, balance: float) -> npt.NDArray[np.float64]:

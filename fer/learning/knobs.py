@@ -26,6 +26,8 @@ class FineTuning:
         trust: weight of the operator's label in a new face's target; the champion's own answer
             has the rest, which softens a wrong label.
         distillation: weight of the champion's answers in the targets of replayed faces.
+        mixtures: activations between two replayed ones, answered by the champion, for each
+            replayed one; they make up half of what is replayed. 0: none.
         held_back: part of the groups, and of the replayed faces, that early stopping looks at.
         forgetting: weight of the replayed faces against the new ones there.
         fewest_rounds: rounds that it takes at least: while the rate is high the base pays more, and
@@ -36,6 +38,7 @@ class FineTuning:
         interpolate: whether to mix the champion's weights with the fine-tuned ones.
         largest_mix: largest share of the fine-tuned weights: beyond it the base loses faster than
             new people gain.
+        average_folds: whether the challenger's weights are averaged with those of the cross-fit.
         seed: of every random choice.
     """
 
@@ -53,11 +56,13 @@ class FineTuning:
     smoothing: float = 0.1
     trust: float = 0.9
     distillation: float = 1.0
+    mixtures: float = 1.0
     held_back: float = 0.15
     forgetting: float = 0.5
     fewest_rounds: int = 3
     average: float = 0.5
     patience: int = 2
     interpolate: bool = True
-    largest_mix: float = 0.7
+    largest_mix: float = 0.8
+    average_folds: bool = True
     seed: int = 0

@@ -80,7 +80,7 @@ export class ModelsPage {
   runs(runs) {
     if (!runs.length) return this.panel(t('models.runs'), [], el('p', { class: 'quiet' }, t('models.no_runs')));
     const head = el('tr', {}, ...['models.started', 'models.outcome', 'models.challenger', 'models.reason'].map((key) => el('th', {}, t(key))));
-    const tone = { promoted: 'good', rejected: 'warn', failed: 'bad' };
+    const tone = { promoted: 'good', kept: 'warn', failed: 'bad' };
     const rows = runs.map((run) => el('tr', {}, el('td', {}, when(run.started_at)),
       el('td', {}, el('span', { class: `chip ${tone[run.outcome] ?? ''}` }, run.outcome ?? t('models.unfinished'))),
       el('td', {}, run.challenger ?? '–'), el('td', {}, run.reason ?? '')));
