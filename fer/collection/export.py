@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from fer.collection.samples import SampleStore
 from fer.collection.storage import storage_error
-from fer.collection.tables import LABELLED, Sample
+from fer.collection.tables import LABELLED, ActorKind, LabelEvent, Sample, TrainingRun
 
 #: First characters by which a spreadsheet takes a cell for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -29,6 +29,10 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 _PAGE = 500
+
+#: Columns that name an operator, and what stands there instead where a visitor reads it.
+_NAMES = frozenset({"decided_by", "second_by", "lease_by"})
+_SOMEBODY = "operator"
 
 CSV_NAME = "samples.csv"
 CSV_COLUMNS = ("file", *(column.key for column in Sample.__table__.columns))
@@ -85,16 +89,59 @@ def export_receipt(store: SampleStore, receipt: str, out: Path) -> int:
         StorageError: the disk or the database refused; `out` is as it was.
     """
     views = store.of_receipt(receipt)
-    held = [
-        {**view.to_json(), "events": [event.to_json() for event in store.events(view.id)]}
-        for view in views
-    ]
+    held = _held(store, [view.id for view in views])
     with _new_zip(out) as archive:
         for view in views:
             _add(archive, f"{view.id}.jpg", store.picture(view.id), zipfile.ZIP_STORED)
         text = json.dumps({"samples": held}, indent=2, ensure_ascii=False)
         _add(archive, "held.json", text.encode(), zipfile.ZIP_DEFLATED)
     return len(views)
+
+
+def _held(store: SampleStore, ids: list[str]) -> list[dict[str, Any]]:
+    """Every column of the rows and of their events, and the trainings that used the faces.
+
+    Operators are persons too: what they did is there, who they are is not.
+    """
+    with store.database.session() as session:
+        samples = session.scalars(sa.select(Sample).where(Sample.id.in_(ids)).order_by(Sample.id))
+        held = {row.id: {**_columns(row), "events": [], "trainings": []} for row in samples}
+        events = session.scalars(
+            sa.select(LabelEvent).where(LabelEvent.sample_id.in_(ids)).order_by(LabelEvent.id)
+        )
+        for event in events:
+            held[event.sample_id]["events"].append(_columns(event))
+        runs = session.execute(
+            sa.select(TrainingRun.started_at, TrainingRun.challenger, TrainingRun.sample_ids)
+            .where(TrainingRun.sample_ids.is_not(None))
+            .order_by(TrainingRun.id)
+        )
+        for started_at, challenger, used in runs:
+            for sample_id in set(ids) & set(used or ()):
+                entry = {"started_at": started_at.isoformat(), "model": challenger}
+                held[sample_id]["trainings"].append(entry)
+    return list(held.values())
+
+
+def _columns(row: Sample | LabelEvent) -> dict[str, Any]:
+    values = {column.key: getattr(row, column.key) for column in row.__table__.columns}
+    if isinstance(row, LabelEvent):
+        # The sitting groups an operator's work, not the visitor's.
+        values.pop("sitting")
+        values["state"] = _without_names(values["state"])
+        if row.actor_kind != ActorKind.VISITOR:
+            values["actor"] = _SOMEBODY
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in _without_names(values).items()
+    }
+
+
+def _without_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _SOMEBODY if name in _NAMES and value is not None else value
+        for name, value in values.items()
+    }
 
 
 def safe_cell(text: str) -> str:

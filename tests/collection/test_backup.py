@@ -17,6 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
+from argon2 import PasswordHasher
 
 from fer.collection.archive import ArchiveReader
 from fer.collection.backup import backup
@@ -90,7 +91,7 @@ def collect(store: SampleStore) -> dict[str, str]:
     for name, label in (("a", "happy"), ("b", "sad"), ("c", "angry"), ("gone", "happy")):
         receipts[name] = store.keep([new_sample(label), new_sample("neutral")], group_id=name).code
     store.suggest(receipts["a"], "sad", store.of_receipt(receipts["a"])[0].id)
-    Operators(store.database).add("ada", "a long password", "admin")
+    Operators(store.database, hasher=PasswordHasher(1, 8, 1)).add("ada", "a long password")
     face = ReviewQueue(store.database, store.settings, store.clock).next("ada", "newest", 1)[0]
     ReviewQueue(store.database, store.settings, store.clock).decide(
         face.id, "ada", "relabel", row_version=face.row_version, label="sad", sitting="s"

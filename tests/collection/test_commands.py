@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from fer.cli import app
 from fer.collection.database import Database
 from fer.collection.opening import open_store
 from fer.collection.operators import Operators
+from fer.collection.tables import Sample
 from fer.config import load_settings
 from fer.errors import BackupError, OperatorError, UnknownSampleError
 from tests.collection.support import Clock, keep
@@ -76,6 +78,21 @@ def test_samples_are_listed_shown_checked_and_purged(here: Path) -> None:
     assert exported == {"pictures": {}, "missing": []}
     result = CliRunner().invoke(app, ["samples", "show", "0" * 32])
     assert isinstance(result.exception, UnknownSampleError)
+
+
+def test_purge_deletes_what_is_over_and_a_dry_run_only_counts(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(load_settings())
+    old, young = keep(store), keep(store)
+    with store.database.session(write=True) as session:
+        session.get_one(Sample, old).expires_at = datetime.now(UTC) - timedelta(seconds=1)
+        session.get_one(Sample, young).expires_at = datetime.now(UTC) + timedelta(hours=1)
+    assert "1 samples would be deleted" in fer("samples", "purge", "--dry-run")
+    assert store.get(old).status == "pending"
+    assert json.loads(fer("samples", "purge", "--json"))["expired"] == 1
+    assert (store.get(old).status, store.get(young).status) == ("deleted", "pending")
+    assert [path.stem for path in (here / "data").rglob("*.jpg")] == [young]
 
 
 def test_passwords_are_hashed_and_compared_by_argon2(database: Database, clock: Clock) -> None:

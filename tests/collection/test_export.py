@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import zipfile
@@ -20,8 +21,10 @@ from fer.collection.importing import import_pictures
 from fer.collection.newsample import NewSample
 from fer.collection.operators import Operators
 from fer.collection.review import ReviewQueue
+from fer.collection.runs import end_run, start_run
 from fer.collection.samples import SampleStore
 from fer.collection.storage import FolderStorage
+from fer.collection.tables import LabelEvent, Sample
 from fer.config import Settings
 from fer.errors import DataError, NoFaceError, NotAPictureError, OperatorError, StorageError
 from fer.vision.faces import FaceBox
@@ -187,19 +190,38 @@ def test_links_in_a_folder_are_not_followed(store: SampleStore, tmp_path: Path) 
     assert import_pictures(store, tmp_path / "in", Reader(finds=True)).imported == 0
 
 
-def test_a_visitor_gets_what_is_held_about_them(store: SampleStore, tmp_path: Path) -> None:
+def test_a_visitor_gets_everything_that_is_held_about_them(
+    store: SampleStore, tmp_path: Path
+) -> None:
     receipt = store.keep([new_sample("happy"), new_sample("sad")], group_id="g")
     keep(store)
     store.suggest(receipt.code, "angry", receipt.sample_ids[0])
+    Operators(store.database, hasher=PasswordHasher(1, 8, 1)).add("ada", "a long password")
+    queue = ReviewQueue(store.database, store.settings, store.clock)
+    for face in queue.next("ada", "newest", 3):
+        queue.decide(face.id, "ada", "relabel", row_version=face.row_version, label="sad")
+    run = start_run(store.database, None)
+    end_run(store.database, run, "kept", "-", challenger="m", sample_ids=[receipt.sample_ids[1]])
     assert export_receipt(store, receipt.code, tmp_path / "mine.zip") == 2
     with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
         held = json.loads(archive.read("held.json"))["samples"]
-        assert {name for name in archive.namelist() if name.endswith(".jpg")} == {
-            f"{sample_id}.jpg" for sample_id in receipt.sample_ids
-        }
+        for sample in held:
+            kept = archive.read(f"{sample['id']}.jpg")
+            assert hashlib.sha256(kept).hexdigest() == sample["sha256"]
+        assert len(archive.namelist()) == 3
+        text = archive.read("held.json").decode()
     assert [sample["id"] for sample in held] == receipt.sample_ids
-    assert held[0]["events"][0]["to_label"] == "angry"
+    # No column is left out, whatever is added to the tables later.
+    columns = {column.key for column in Sample.__table__.columns}
+    assert set(held[0]) == columns | {"events", "trainings"}
+    events = {column.key for column in LabelEvent.__table__.columns}
+    assert set(held[0]["events"][0]) == events - {"sitting"}
+    assert [event["to_label"] for event in held[0]["events"]] == ["angry", "sad"]
     assert set(held[0]["probabilities"]) == {"angry", "happy", "sad", "neutral"}
+    assert [len(sample["trainings"]) for sample in held] == [0, 1]
+    # Operators are not named to visitors.
+    assert held[0]["decided_by"] == "operator"
+    assert '"ada"' not in text
 
 
 def test_a_failed_export_leaves_the_old_file(store: SampleStore, tmp_path: Path) -> None:
