@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     )
 
     max_image_mb: float = Field(10.0, gt=0, description="Largest picture, in megabytes.")
+    max_uploads_mb: float = Field(
+        1000.0, gt=0, description="Most megabytes of pictures that wait to be read, all together."
+    )
     max_image_megapixels: float = Field(40.0, gt=0, description="Largest picture, in megapixels.")
     min_image_px: int = Field(32, ge=1, description="Shortest side a picture must have, in pixels.")
     max_faces: int = Field(20, ge=1, description="Most faces read in one picture.")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from fer.errors import FerError
+from fer.web.logs import error_sentence
 from fer.web.photo import Photo
 from fer.web.rates import counts_as
 from fer.web.services import Services
@@ -26,7 +27,7 @@ def add_endpoints(services: Services, texts: Texts) -> None:
         try:
             return work()
         except FerError as error:
-            raise gr.Error(texts.error(error), print_exception=False) from error
+            raise gr.Error(error_sentence(error, texts), print_exception=False) from error
 
     @counts_as("classify")
     def classify(

@@ -20,7 +20,16 @@ from typing import Any, Literal
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fer.errors import (
+    DamagedModelError,
+    DatabaseVersionError,
+    FerError,
+    ManifestError,
+    NoModelError,
+    StorageError,
+)
 from fer.web.middleware import inner_path
+from fer.web.texts import Texts
 
 LogFormat = Literal["text", "json"]
 
@@ -81,6 +90,25 @@ def answering(request: str) -> Iterator[None]:
         yield
     finally:
         _current.reset(before)
+
+
+#: What is the server's fault rather than the visitor's: whoever complains needs a reference.
+_FAULTS = (
+    StorageError,
+    DatabaseVersionError,
+    NoModelError,
+    DamagedModelError,
+    ManifestError,
+)
+
+
+def error_sentence(error: FerError, texts: Texts) -> str:
+    """The sentence for an error; for a fault of the server's with the id of the request."""
+    sentence = texts.error(error)
+    if not (isinstance(error, _FAULTS) and request_id()):
+        return sentence
+    _LOG.warning("%s: %s", error.code, error.message)
+    return texts("error.reference", sentence=sentence, request=request_id())
 
 
 class RequestLog:

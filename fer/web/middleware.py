@@ -7,10 +7,10 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fer.web.texts import LANGUAGES, Texts, preferred
@@ -28,6 +28,9 @@ _MULTIPART = 16 * 1024
 _NOBODY = "fer.invalid"
 _ROOT = re.compile(rf'("root":\s*|const root = )"https?://{re.escape(_NOBODY)}')
 
+_POLICY = "Content-Security-Policy"
+_SCRIPT = re.compile(r"<script\b")
+
 _YEAR = 365 * 24 * 3600
 _SESSION = re.compile(r"[A-Za-z0-9_-]{22,64}")
 
@@ -38,12 +41,9 @@ _GRADIO_API = re.compile(
     r"|theme\.css|cancel|reset|queue/(?:join|data|status)|heartbeat/[^/]+"
     r"|(?:run|api|call|call/v2)/[^/]+(?:/[^/]+)?|file=.+)/?"
 )
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_CORS = b"access-control-"
-
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+        "default-src 'self'; script-src 'self'; "
         "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
         "media-src 'self' blob:; font-src 'self' data:; connect-src 'self'; "
         "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
@@ -136,59 +136,15 @@ class _TooLong(Exception):
     """A body went past its limit; never leaves `BodyLimit`."""
 
 
-class SameOrigin:
-    """Refuses what changes something if a browser sends it for another site's page.
+async def drain(receive: Receive) -> None:
+    """Take what is left of a body, which `BodyLimit` bounds, and forget it.
 
-    Gradio lets every site ask and read, with cookies; here no site may, and none is told that it
-    might. Programs that are no browsers send neither `Sec-Fetch-Site` nor `Origin`.
-
-    Args:
-        refused: is told of each refusal.
+    A refusal before that would cut the connection while the other end still sends, and it would
+    see an error of the network in place of the sentence.
     """
-
-    def __init__(self, app: ASGIApp, refused: Callable[[str], None] = lambda _: None) -> None:
-        self.app = app
-        self.refused = refused
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        if scope["method"] not in SAFE_METHODS and not same_origin(scope):
-            self.refused("cross_site")
-            sentence = Texts(request_language(scope))("error.cross_site")
-            content = {"code": "csrf", "message": sentence, "detail": sentence, "error": sentence}
-            await JSONResponse(content, 403)(scope, receive, send)
-            return
-
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = message.get("headers", [])
-                kept = [pair for pair in headers if not pair[0].lower().startswith(_CORS)]
-                message = {**message, "headers": kept}
-            await send(message)
-
-        await self.app(scope, receive, sending)
-
-
-def same_origin(scope: Scope) -> bool:
-    """Whether a request comes from our own page, as far as the browser says.
-
-    Browsers send `Sec-Fetch-Site` over HTTPS and on loopback addresses, and `Origin` with every
-    POST. A program that sends neither is no browser and carries nobody's cookie by accident.
-    """
-    headers = Headers(scope=scope)
-    site = headers.get("sec-fetch-site")
-    if site is not None:
-        return site == "same-origin"
-    origin = headers.get("origin")
-    if origin is None:
-        return True
-    try:
-        place = urlsplit(origin).netloc
-    except ValueError:
-        return False
-    return bool(place) and place.casefold() == headers.get("host", "").casefold()
+    more = True
+    while more:
+        more = (await receive()).get("more_body", False)
 
 
 class ClosedDoors:
@@ -303,7 +259,12 @@ class Pages:
             out = body
             if headers.get("content-type", "").startswith("text/html"):
                 document = _ROOT.sub(r'\1location.origin+"', body.decode("utf-8"))
-                out = self.dress(document, language).encode("utf-8")
+                nonce = secrets.token_urlsafe(16)
+                document = self.dress(document, language)
+                out = _SCRIPT.sub(rf'<script nonce="{nonce}"', document).encode("utf-8")
+                headers["Content-Security-Policy"] = SECURITY_HEADERS[_POLICY].replace(
+                    "script-src 'self'", f"script-src 'self' 'nonce-{nonce}' 'unsafe-eval'"
+                )
                 headers["Content-Length"] = str(len(out))
                 headers["Cache-Control"] = "no-store"
                 headers["Vary"] = "Accept-Language, Cookie"

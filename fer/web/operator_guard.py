@@ -13,14 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fer.collection.operator_sessions import OperatorSessions, SignedIn
 from fer.errors import StorageError
-from fer.web.middleware import (
-    SAFE_METHODS,
-    cookies_of,
-    inner_path,
-    request_language,
-    same_origin,
-)
+from fer.web.middleware import cookies_of, inner_path, request_language
 from fer.web.operator_texts import console_texts
+from fer.web.origins import SAFE_METHODS, same_origin
 
 #: Name of the cookie that holds a session's token.
 OPERATOR_COOKIE = "fer_operator"

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 
 from fer.collection.operator_sessions import SESSION_HOURS, OperatorSessions
-from fer.web.middleware import LANGUAGE_COOKIE, inner_path, request_language, same_origin
+from fer.web.middleware import LANGUAGE_COOKIE, inner_path, request_language
 from fer.web.operator_guard import (
     CONSOLE_POLICY,
     OPERATOR_COOKIE,
@@ -23,6 +23,7 @@ from fer.web.operator_guard import (
 )
 from fer.web.operator_lockout import Lockout
 from fer.web.operator_texts import ConsoleTexts, console_texts
+from fer.web.origins import same_origin
 from fer.web.texts import LANGUAGES
 
 ASSETS = Path(__file__).parent / "assets" / "review"

@@ -141,7 +141,8 @@ class KnownHosts:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 if headers.get("location", "").startswith(own):
-                    headers["location"] = headers["location"][len(own) - 1 :]
+                    # One slash: two would begin another host's name.
+                    headers["location"] = "/" + headers["location"][len(own) :].lstrip("/\\")
             await send(message)
 
         await self.app(scope, receive, sending)

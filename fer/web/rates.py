@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fer.config import Settings
 from fer.web.logs import id_in
-from fer.web.middleware import inner_path, request_language, session_of
+from fer.web.middleware import drain, inner_path, request_language, session_of
 from fer.web.proxies import address_of, client_of
 from fer.web.texts import Texts
 
@@ -207,8 +207,8 @@ class Calls:
                     names.setdefault(block.api_name, kinds[index])
             self._by_name[language] = names
 
-    def kind(self, language: str, route: str, body: object) -> Kind:
-        """What a call counts as.
+    def kind(self, language: str, route: str, body: object) -> Kind | None:
+        """What a call counts as; None where there is no such function.
 
         Args:
             language: of the page.
@@ -219,9 +219,9 @@ class Calls:
         found = _CALL.fullmatch(route)
         # As Gradio: an index in the body wins over the name in the path, but not below `call/`.
         if index is not None and not route.startswith("call/"):
-            return self._by_id.get(language, {}).get(index, "other")
-        name = found["name"] if found else ""
-        return self._by_name.get(language, {}).get(name, "other")
+            return self._by_id[language].get(index)
+        # `queue/join` takes an index only, and Gradio says so itself.
+        return self._by_name[language].get(found["name"]) if found else "other"
 
 
 class RateLimit:
@@ -261,6 +261,12 @@ class RateLimit:
             receive = _again(body, receive)
             parsed = _parsed(body)
             kind = self.calls.kind(request_path_language(scope), route, parsed)
+            if kind is None:
+                # Gradio would break on it, and log what was sent.
+                await JSONResponse({"detail": "Not found", "error": "Not found"}, 404)(
+                    scope, receive, send
+                )
+                return
             named = _named_session(parsed)
         elif inner_path(scope).rstrip("/") == "/sign-in":
             kind = "sign_in"
@@ -269,6 +275,7 @@ class RateLimit:
             wait = self.rates.wait(kind, client_of(scope), visitor)
             if wait:
                 self.refused(f"rate_{kind}")
+                await drain(receive)
                 as_json = bool(at_gradio) and kind != "upload"
                 await too_many(scope, wait, as_json)(scope, receive, send)
                 return

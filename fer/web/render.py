@@ -12,6 +12,7 @@ from fer.vision.faces import Quality
 from fer.vision.images import Pixels, encode_jpeg
 from fer.vision.recogniser import Reading, Recognition
 from fer.web.desk import Answer, Kept
+from fer.web.logs import error_sentence
 from fer.web.texts import Texts
 
 #: Longest side of the picture that is shown, in pixels.
@@ -72,7 +73,8 @@ def readings(answer: Answer, texts: Texts) -> str:
     if tip:
         parts.append(f'<p class="fer-tip">{html.escape(tip)}</p>')
     if answer.trouble is not None:
-        parts.append(message(texts("result.not_saved", why=texts.error(answer.trouble)), "warning"))
+        why = error_sentence(answer.trouble, texts)
+        parts.append(message(texts("result.not_saved", why=why), "warning"))
     parts.append(f'<p class="fer-guess">{texts.html("result.guess")}</p></div>')
     return "".join(parts)
 

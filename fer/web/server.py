@@ -17,15 +17,17 @@ from starlette.staticfiles import StaticFiles
 
 from fer.config import Settings
 from fer.errors import ModelError
+from fer.web.full_disk import FullDisk
 from fer.web.logs import RequestLog
 from fer.web.metrics import Metrics, add_metrics
-from fer.web.full_disk import FullDisk
-from fer.web.middleware import BodyLimit, ClosedDoors, Pages, SameOrigin, SecurityHeaders
+from fer.web.middleware import BodyLimit, ClosedDoors, Pages, SecurityHeaders
 from fer.web.operator_transfer import IMPORT_BYTES, IMPORT_ROUTE
+from fer.web.origins import SameOrigin
 from fer.web.proxies import ClientAddress, KnownHosts
 from fer.web.rates import Calls, RateLimit, Rates
 from fer.web.services import Services, build_services
 from fer.web.texts import LANGUAGES, Texts
+from fer.web.upload_room import UploadRoom
 from fer.web.uploads import UploadFolder
 from fer.web.visitor import build_page, dresser
 
@@ -72,6 +74,12 @@ def create_app(settings: Settings, uploads: UploadFolder) -> FastAPI:
     refused = metrics.refused
     app.add_middleware(FullDisk, routes=PICTURE_ROUTES)
     app.add_middleware(Pages, dress=dresser(_assets_version(), settings.max_image_mb))
+    app.add_middleware(
+        UploadRoom,
+        size=uploads.size_bytes,
+        most=int(settings.max_uploads_mb * 1_000_000),
+        refused=refused,
+    )
     app.add_middleware(RateLimit, rates=Rates(settings), calls=Calls(pages), refused=refused)
     app.add_middleware(ClosedDoors)
     app.add_middleware(

@@ -14,6 +14,7 @@ from fer.errors import FerError, ModelError
 from fer.labels import OTHER
 from fer.web import model_page, render
 from fer.web.desk import Answer, Kept, Visitor
+from fer.web.logs import error_sentence
 from fer.web.middleware import SESSION_COOKIE, valid_session
 from fer.web.notice import notice_sentences
 from fer.web.photo import Photo, markup
@@ -164,7 +165,7 @@ class TryIt:
                 data, visitor_of(request, "page"), keep=bool(keep), model=model
             )
         except FerError as error:
-            return self._refused(self.texts.error(error))
+            return self._refused(error_sentence(error, self.texts))
         return self._answered(answer, kept)
 
     @counts_as("classify")
@@ -174,7 +175,7 @@ class TryIt:
         try:
             answer, kept = self.desk.read(EXAMPLE.read_bytes(), visitor, keep=False, model=model)
         except FerError as error:
-            return self._refused(self.texts.error(error))
+            return self._refused(error_sentence(error, self.texts))
         return self._answered(answer, kept)
 
     def reset(self) -> list[Any]:
@@ -189,7 +190,7 @@ class TryIt:
         try:
             chosen = self.desk.choose(kept, wanted, visitor_of(request, "page"))
         except FerError as error:
-            return self._after(kept, render.message(self.texts.error(error), "error"))
+            return self._after(kept, render.message(error_sentence(error, self.texts), "error"))
         text = self.texts("keep.updated", count=len(chosen.kept))
         return self._after(chosen, render.message(text, "done"))
 
@@ -219,7 +220,7 @@ class TryIt:
         try:
             count = self.desk.forget(kept.receipt)
         except FerError as error:
-            return self._after(None, render.message(self.texts.error(error), "error"))
+            return self._after(None, render.message(error_sentence(error, self.texts), "error"))
         return self._after(None, render.forgotten(kept.receipt, count, self.texts))
 
     def choices(self) -> Any:
@@ -288,7 +289,7 @@ class TryIt:
         try:
             self.desk.feedback(kept.receipt or "", label, kept.kept[number])
         except FerError as error:
-            return render.message(self.texts.error(error), "error")
+            return render.message(error_sentence(error, self.texts), "error")
         named = self.texts("feedback.other") if label == OTHER else self.texts.label(label)
         return render.message(self.texts("feedback.thanks", label=named), "done")
 

@@ -81,6 +81,17 @@ class UploadFolder:
                 continue  # read or refilled meanwhile
         return removed
 
+    def size_bytes(self) -> int:
+        """What all files here take up together."""
+        total = 0
+        for path in self.path.rglob("*"):
+            try:
+                status = path.lstat()
+            except OSError:
+                continue  # read meanwhile
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+        return total
+
     def close(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.path, ignore_errors=True)

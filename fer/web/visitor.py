@@ -12,6 +12,7 @@ from fer.errors import FerError, ModelError
 from fer.web import model_page, render
 from fer.web.desk import Desk
 from fer.web.endpoints import add_endpoints
+from fer.web.logs import error_sentence
 from fer.web.middleware import json_script
 from fer.web.photo import Page, markup
 from fer.web.rates import counts_as
@@ -175,7 +176,7 @@ def _delete(desk: Desk, texts: Texts) -> None:
             count = desk.forget(receipt)
         except FerError as error:
             # A receipt that is gone may be dropped from the browser's list as well.
-            return receipt, render.message(texts.error(error), "error")
+            return receipt, render.message(error_sentence(error, texts), "error")
         return "", render.forgotten(receipt.strip(), count, texts)
 
     for trigger in (button.click, code.submit):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -18,24 +17,10 @@ from starlette.types import Receive, Scope, Send
 from fer.config import Settings
 from fer.web.proxies import ClientAddress, address_of
 from fer.web.rates import BoundedStorage, Rates
-from tests.support import make_version
-from tests.web.serving import Server, start
+from tests.web.conftest import somebody
+from tests.web.serving import Server
 
 MOUNTS = ["", "/id"]
-
-#: Where the trusted proxy's requests come from; the whole of 127.0.0.0/8 is this machine.
-PROXY = "127.0.0.2"
-
-#: A real server that refuses the fifth picture of a visitor, the ninth of an address.
-TIGHT = {
-    "FER_RATE_CLASSIFY": "4/hour",
-    "FER_RATE_FEEDBACK": "4/hour",
-    "FER_RATE_FORGET": "4/hour",
-    "FER_RATE_SIGN_IN": "4/hour",
-    "FER_RATE_OTHER": "40/hour",
-    "FER_RATE_PER_ADDRESS": "2",
-    "FER_TRUSTED_PROXIES": PROXY,
-}
 
 
 class Clock:
@@ -238,29 +223,9 @@ def test_any_text_is_an_address_or_none(text: str) -> None:
 # The running server.
 
 
-@pytest.fixture(scope="module")
-def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("tight")
-    make_version(folder / "models", favourite="happy", default=True)
-    running = start(folder, **TIGHT)
-    yield running
-    running.stop()
-
-
-_THROUGH = httpx.Client(transport=httpx.HTTPTransport(local_address=PROXY), timeout=60)
-
-_ADDRESSES = iter(range(1, 1 << 20))
-
-
-def fresh() -> dict[str, str]:
-    """Headers of the trusted proxy for a visitor whom the server has not seen yet."""
-    number = next(_ADDRESSES)
-    return {"X-Forwarded-For": f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"}
-
-
 @cache
 def indices(url: str) -> dict[str, int]:
-    config = httpx.get(f"{url}/config").json()
+    config = httpx.get(f"{url}/config", timeout=60).json()
     return {d["api_name"]: d["id"] for d in config["dependencies"]}
 
 
@@ -269,12 +234,12 @@ def index_of(server: Server, mount: str, name: str) -> int:
 
 
 def ask(
+    client: httpx.Client,
     server: Server,
     route: str,
     name: str,
     headers: dict[str, str],
     mount: str = "",
-    via: httpx.Client = _THROUGH,
 ) -> httpx.Response:
     """Call an endpoint with nothing in it, by one of the ways that Gradio has."""
     session = {"session_hash": uuid.uuid4().hex}
@@ -286,20 +251,20 @@ def ask(
     base = f"{server.url}{mount}/gradio_api"
     if route == "queue/join":
         body: dict[str, Any] = {"data": data, "fn_index": index_of(server, mount, name), **session}
-        return via.post(f"{base}/queue/join", json=body, headers=headers)
+        return client.post(f"{base}/queue/join", json=body, headers=headers)
     if route == "fn_index in the body":
         # The path names a cheap function, the body the one that is called; as text, besides.
         body = {"data": data, "fn_index": str(index_of(server, mount, name)), **session}
-        return via.post(f"{base}/run/choices", json=body, headers=headers)
+        return client.post(f"{base}/run/choices", json=body, headers=headers)
     if route == "call/v2":
         words = {
             "classify": {"image": None, "keep": False},
             "feedback": {"receipt": "x", "label": "happy"},
             "forget": {"receipt": "x"},
         }[name]
-        return via.post(f"{base}/call/v2/{name}", json=words, headers=headers)
+        return client.post(f"{base}/call/v2/{name}", json=words, headers=headers)
     body = {"data": data, **session}
-    return via.post(f"{base}/{route}/{name}", json=body, headers=headers)
+    return client.post(f"{base}/{route}/{name}", json=body, headers=headers)
 
 
 def refusals(answers: list[httpx.Response]) -> list[bool]:
@@ -311,11 +276,11 @@ def refusals(answers: list[httpx.Response]) -> list[bool]:
     "route", ["run", "api", "call", "call/v2", "queue/join", "fn_index in the body"]
 )
 def test_no_throttling_however_the_endpoint_is_reached(
-    tight: Server, route: str, mount: str
+    edge: Server, proxy: httpx.Client, route: str, mount: str
 ) -> None:
     """GRADIO.md: no throttling. Each request with a session of its own: the address counts."""
-    visitor = fresh()
-    answers = [ask(tight, route, "classify", visitor, mount) for _ in range(9)]
+    visitor = somebody()
+    answers = [ask(proxy, edge, route, "classify", visitor, mount) for _ in range(9)]
     if route == "call/v2":  # names no session: one visitor
         assert refusals(answers) == [False] * 4 + [True] * 5
     else:
@@ -325,63 +290,82 @@ def test_no_throttling_however_the_endpoint_is_reached(
     english = "Too many requests from here. Please try again in 60 minutes."
     indonesian = "Terlalu banyak permintaan dari sini. Silakan coba lagi dalam 60 menit."
     assert refused.json()["detail"] == (indonesian if mount else english)
-    assert ask(tight, route, "classify", fresh(), mount).status_code != 429
+    assert ask(proxy, edge, route, "classify", somebody(), mount).status_code != 429
 
 
 @pytest.mark.parametrize("name", ["feedback", "forget"])
-def test_no_throttling_of_feedback_and_receipts(tight: Server, name: str) -> None:
-    visitor = fresh()
-    answers = [ask(tight, "run", name, visitor) for _ in range(9)]
+def test_no_throttling_of_feedback_and_receipts(
+    edge: Server, proxy: httpx.Client, name: str
+) -> None:
+    visitor = somebody()
+    answers = [ask(proxy, edge, "run", name, visitor) for _ in range(9)]
     assert refusals(answers) == [False] * 8 + [True]
 
 
-def test_no_throttling_by_session(tight: Server) -> None:
+def test_no_throttling_by_session(edge: Server, proxy: httpx.Client) -> None:
     """One session from many addresses: a cookie that moves about."""
     cookie = {"Cookie": "fer_session=" + "s" * 32}
-    answers = [ask(tight, "run", "classify", fresh() | cookie) for _ in range(5)]
+    answers = [ask(proxy, edge, "run", "classify", somebody() | cookie) for _ in range(5)]
     assert refusals(answers) == [False] * 4 + [True]
 
 
-def test_no_throttling_of_the_pages_own_functions(tight: Server) -> None:
+def test_no_throttling_of_the_pages_own_functions(edge: Server, proxy: httpx.Client) -> None:
     """`read_example` of the page reads a picture too, and counts with `/classify`."""
-    visitor = fresh()
-    index = index_of(tight, "", "read_example")
+    visitor = somebody()
+    index = index_of(edge, "", "read_example")
     body = {"data": [None], "fn_index": index, "session_hash": "s"}
-    url = f"{tight.url}/gradio_api/run/read_example"
-    answers = [_THROUGH.post(url, json=body, headers=visitor) for _ in range(4)]
+    url = f"{edge.url}/gradio_api/run/read_example"
+    answers = [proxy.post(url, json=body, headers=visitor) for _ in range(4)]
     assert refusals(answers) == [False] * 4
-    body["session_hash"] = "s"
-    assert _THROUGH.post(url, json=body, headers=visitor).status_code == 429
+    assert proxy.post(url, json=body, headers=visitor).status_code == 429
 
 
-def test_no_throttling_of_uploads(tight: Server, face_jpeg: bytes) -> None:
-    visitor = fresh()
+def test_no_throttling_of_uploads(edge: Server, proxy: httpx.Client, face_jpeg: bytes) -> None:
+    visitor = somebody()
 
     def upload() -> httpx.Response:
         files = {"files": ("x.jpg", face_jpeg, "image/jpeg")}
-        return _THROUGH.post(f"{tight.url}/gradio_api/upload", files=files, headers=visitor)
+        return proxy.post(f"{edge.url}/gradio_api/upload", files=files, headers=visitor)
 
     answers = [upload() for _ in range(9)]
     assert refusals(answers) == [False] * 8 + [True]
     assert answers[-1].text == "Too many requests from here. Please try again in 60 minutes."
 
 
-def test_no_throttling_of_sign_in(tight: Server) -> None:
-    visitor = fresh()
+def test_a_disk_filled_by_uploads_stops_further_uploads(edge: Server, proxy: httpx.Client) -> None:
+    """Each from an address of its own, and none ever sent: 2 MB is all they may take."""
+    answers = []
+    for _ in range(4):
+        files = {"files": ("x.jpg", bytes(900_000) + uuid.uuid4().bytes, "image/jpeg")}
+        url = f"{edge.url}/gradio_api/upload"
+        answers.append(proxy.post(url, files=files, headers=somebody()))
+    assert answers[-1].status_code == 503
+    assert answers[-1].headers["retry-after"] == "30"
+    assert answers[-1].text.startswith("Too many pictures are on their way")
+    assert sum(path.stat().st_size for path in edge.uploaded()) < 3_000_000
+    for path in edge.uploaded():
+        path.unlink()
+    files = {"files": ("x.jpg", b"x", "image/jpeg")}
+    again = proxy.post(f"{edge.url}/gradio_api/upload", files=files, headers=somebody())
+    assert again.status_code == 200
+
+
+def test_no_throttling_of_sign_in(edge: Server, proxy: httpx.Client) -> None:
+    visitor = somebody()
 
     def knock(name: str) -> httpx.Response:
         form = {"name": name, "password": "wrong"}
-        return _THROUGH.post(f"{tight.url}/sign-in", data=form, headers=visitor)
+        return proxy.post(f"{edge.url}/sign-in", data=form, headers=visitor)
 
     answers = [knock(f"somebody {number}") for number in range(5)]
     assert refusals(answers) == [False] * 4 + [True]
     assert "Too many requests" in answers[-1].text
 
 
-def test_a_spoofed_address_from_an_untrusted_peer_changes_nothing(tight: Server) -> None:
+def test_a_spoofed_address_from_an_untrusted_peer_changes_nothing(edge: Server) -> None:
     """GRADIO.md 5: Uvicorn believes `X-Forwarded-For` of whoever comes from loopback."""
     with httpx.Client(timeout=60) as stranger:
-        answers = [ask(tight, "run", "classify", fresh(), via=stranger) for _ in range(9)]
+        answers = [ask(stranger, edge, "run", "classify", somebody()) for _ in range(9)]
         assert refusals(answers) == [False] * 8 + [True]
         forged = {
             "X-Forwarded-Proto": "https",
@@ -389,14 +373,16 @@ def test_a_spoofed_address_from_an_untrusted_peer_changes_nothing(tight: Server)
             "X-Gradio-Server": "http://evil.example",
             "Forwarded": "for=192.0.2.1;host=evil.example;proto=https",
         }
-        page = stranger.get(tight.url + "/", headers=forged)
+        page = stranger.get(edge.url + "/", headers=forged)
         assert "Secure" not in page.headers["set-cookie"]
         assert "evil.example" not in page.text + str(page.headers)
-        assert "evil.example" not in stranger.get(tight.url + "/config", headers=forged).text
+        assert "evil.example" not in stranger.get(edge.url + "/config", headers=forged).text
 
 
-def test_behind_a_trusted_proxy_with_tls_the_cookie_is_secure(tight: Server) -> None:
-    headers = {**fresh(), "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
-    page = _THROUGH.get(tight.url + "/", headers=headers)
+def test_behind_a_trusted_proxy_with_tls_the_cookie_is_secure(
+    edge: Server, proxy: httpx.Client
+) -> None:
+    headers = {**somebody(), "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
+    page = proxy.get(edge.url + "/", headers=headers)
     assert re.search(r"fer_session=[^;]+;.*; Secure", page.headers["set-cookie"])
     assert "evil.example" not in page.text

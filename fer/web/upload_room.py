@@ -1,0 +1,52 @@
+"""How much the pictures that wait to be read may take up on the disk together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fer.web.middleware import drain, request_language
+from fer.web.texts import Texts
+
+#: Seconds after which a refused visitor may try again: most pictures are read within one.
+_RETRY = 30
+
+
+class UploadRoom:
+    """Answers 503 to uploads while those that nobody sent yet fill their folder.
+
+    Rates bound what one address uploads; this bounds what all of them do together, so that
+    uploads cannot fill the disk that the system's temporary files lie on.
+
+    Args:
+        size: bytes in the folder now.
+        most: bytes at which uploads are refused.
+        refused: is told of each refusal.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        size: Callable[[], int],
+        most: int,
+        refused: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.app = app
+        self.size = size
+        self.most = most
+        self.refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        posted = scope["type"] == "http" and scope["method"] == "POST"
+        upload = posted and scope["path"].rstrip("/").endswith("/gradio_api/upload")
+        if upload and await run_in_threadpool(self.size) >= self.most:
+            self.refused("uploads_full")
+            sentence = Texts(request_language(scope))("error.uploads_full")
+            headers = {"Retry-After": str(_RETRY)}
+            await drain(receive)
+            await PlainTextResponse(sentence, 503, headers)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
