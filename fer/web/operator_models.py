@@ -99,4 +99,11 @@ def _run(run: TrainingRun) -> dict[str, Any]:
         "reason": run.reason,
         "champion": run.champion,
         "challenger": run.challenger,
+        **_curves(run.metrics),
     }
+
+
+def _curves(metrics: object) -> dict[str, list[Any]]:
+    """Loss after each round, of the challenger and of each fold; empty where none was trained."""
+    found = metrics if isinstance(metrics, dict) else {}
+    return {name: list(found.get(name) or []) for name in ("curve", "fold_curves")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from fer.collection.tables import Sample
+from fer.collection.tables import Sample, TrainingRun
 from tests.support import make_version
 from tests.web.operator_support import PASSWORD, Console, running_console
 
@@ -198,6 +199,32 @@ def test_new_labels_wait_until_they_are_accepted(console: Console, browser: Brow
     page.keyboard.press("1")
     wait_until(lambda: len(console.events()) == 1)
     assert console.events()[0].to_label == "glad"
+
+
+def test_the_runs_are_shown_with_their_curves(console: Console, browser: Browser) -> None:
+    console.fill(2, side=64)
+    started = datetime(2026, 1, 2, 3, tzinfo=UTC)
+    metrics = {"curve": [1.0, 0.75, 0.5], "fold_curves": [[1.0, 0.9], [0.9, 0.8]]}
+    endings = (("promoted", metrics), ("kept", metrics), ("failed", None))
+    with console.services.database.session(write=True) as session:
+        for outcome, figures in endings:
+            run = TrainingRun(started_at=started, outcome=outcome, reason="It is", metrics=figures)
+            session.add(run)
+    page = sign_in(browser, console, "ada")
+    page.get_by_role("link", name="Models").click()
+    rows = page.locator("tbody tr", has_text="It is")
+    expect(rows).to_have_count(3)
+    for row, (outcome, tone, lines) in enumerate(
+        (("failed", "bad", 0), ("kept", "warn", 3), ("promoted", "good", 3))
+    ):
+        chip = rows.nth(row).locator(".chip")
+        expect(chip).to_have_text(outcome)
+        expect(chip).to_have_class(f"chip {tone}")
+        assert rows.nth(row).locator("polyline").count() == lines
+    main = rows.nth(1).locator("polyline.main").get_attribute("points") or ""
+    across, down = zip(*(map(float, point.split(",")) for point in main.split()), strict=True)
+    assert list(across) == sorted(across) and list(down) == sorted(down), "a loss that falls"
+    expect(rows.nth(1).locator("svg title")).to_have_text("Loss by round: 1.00, 0.75, 0.50")
 
 
 def test_the_grid_decides_for_what_the_keyboard_selected(

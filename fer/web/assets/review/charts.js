@@ -135,3 +135,20 @@ export function barsChart(rows, title, width) {
   });
   return chart;
 }
+
+/** A run's loss by round, small enough for a table: the challenger's, with the folds' behind it. */
+export function lossCurves(curve, folds) {
+  if (curve.length < 2) return '–';
+  const [width, height] = [110, 32];
+  const all = [curve, ...folds];
+  const [low, high] = [Math.min(...all.flat()), Math.max(...all.flat())];
+  const longest = Math.max(...all.map((each) => each.length));
+  const points = (each) => each.map((value, n) =>
+    `${2 + ((width - 4) * n) / (longest - 1)},${2 + ((height - 4) * (high - value)) / (high - low || 1)}`).join(' ');
+  const text = `${t('models.curve')}: ${curve.map((value) => value.toFixed(2)).join(', ')}`;
+  const chart = frame(width, height, text);
+  chart.classList.add('spark');
+  for (const each of folds) chart.append(svg('polyline', { points: points(each) }));
+  chart.append(svg('polyline', { class: 'main', points: points(curve) }));
+  return tip(chart, text);
+}

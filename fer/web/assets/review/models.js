@@ -1,6 +1,7 @@
 // Admins: which version serves, the runs so far, and a run now.
 
 import { ask, complain, el, get, percent, post, t, toast, when } from './base.js';
+import { lossCurves } from './charts.js';
 
 const POLL_MS = 2000;
 
@@ -79,11 +80,11 @@ export class ModelsPage {
 
   runs(runs) {
     if (!runs.length) return this.panel(t('models.runs'), [], el('p', { class: 'quiet' }, t('models.no_runs')));
-    const head = el('tr', {}, ...['models.started', 'models.outcome', 'models.challenger', 'models.reason'].map((key) => el('th', {}, t(key))));
+    const head = el('tr', {}, ...['models.started', 'models.outcome', 'models.challenger', 'models.curve', 'models.reason'].map((key) => el('th', {}, t(key))));
     const tone = { promoted: 'good', kept: 'warn', failed: 'bad' };
     const rows = runs.map((run) => el('tr', {}, el('td', {}, when(run.started_at)),
       el('td', {}, el('span', { class: `chip ${tone[run.outcome] ?? ''}` }, run.outcome ?? t('models.unfinished'))),
-      el('td', {}, run.challenger ?? '–'), el('td', {}, run.reason ?? '')));
+      el('td', {}, run.challenger ?? '–'), el('td', {}, lossCurves(run.curve, run.fold_curves)), el('td', {}, run.reason ?? '')));
     return this.panel(t('models.runs'), [], el('div', { class: 'scroll' }, el('table', {}, el('thead', {}, head), el('tbody', {}, rows))));
   }
 }
