@@ -2,7 +2,8 @@
 
 Real photographs are kept and decided, then the real server is asked through `gradio_client`, one
 picture after the other: first idle, then for as long as `retrain.py` runs beside it at its low
-priority, then idle again. One run, one machine, so that the ratio means something.
+priority, then idle again. One run, one machine, so that the ratio means something. Where the
+challenger is promoted, also how long it takes until it answers; a request that fails ends it all.
 
     python benchmarks/latency_while_training.py --photographs 300
 """
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,21 +39,31 @@ from tests.web.serving import Server, environment, start  # noqa: E402
 SHARED = ROOT.parent / "shared" / "data"
 
 
-def ask(server: Server, picture: Path, until: Callable[[int], bool]) -> list[float]:
-    """Milliseconds of each answer, asked for one after the other until `until(count)`."""
+@dataclass(frozen=True)
+class Answer:
+    """When an answer came (Unix time), after how many milliseconds, from which version."""
+
+    at: float
+    took_ms: float
+    version: str
+
+
+def ask(server: Server, picture: Path, until: Callable[[int], bool]) -> list[Answer]:
+    """Answers, asked for one after the other until `until(count)`."""
     client = server.client()
-    taken: list[float] = []
-    while not until(len(taken)):
+    answers: list[Answer] = []
+    while not until(len(answers)):
         before = time.perf_counter()
-        client.predict(handle_file(picture), False, api_name="/classify")
-        taken.append(1000 * (time.perf_counter() - before))
-    return taken
+        said = client.predict(handle_file(picture), False, api_name="/classify")
+        took = 1000 * (time.perf_counter() - before)
+        answers.append(Answer(time.time(), took, said["model"]))
+    return answers
 
 
-def figures(taken: list[float]) -> dict[str, float]:
+def figures(answers: list[Answer]) -> dict[str, float]:
     """Median, 95th percentile and number of answers."""
-    p50, p95 = np.percentile(taken, [50, 95])
-    return {"n": len(taken), "p50_ms": round(float(p50), 1), "p95_ms": round(float(p95), 1)}
+    p50, p95 = np.percentile([answer.took_ms for answer in answers], [50, 95])
+    return {"n": len(answers), "p50_ms": round(float(p50), 1), "p95_ms": round(float(p95), 1)}
 
 
 def prepare(folder: Path, stream: Path, count: int) -> None:
@@ -88,7 +100,7 @@ def main() -> None:
             ask(server, picture, lambda n: n == 20)
             before = ask(server, picture, lambda n: n == arguments.calls)
             retraining = subprocess.Popen(
-                [sys.executable, str(ROOT / "retrain.py"), "--json", "--dry-run"],
+                [sys.executable, str(ROOT / "retrain.py"), "--json"],
                 env=environment(
                     FER_DATA_DIR=str(folder / "data"), FER_MODELS_DIR=str(folder / "models")
                 ),
@@ -98,17 +110,23 @@ def main() -> None:
             )
             during = ask(server, picture, lambda n: retraining.poll() is not None)
             said = retraining.communicate()[0].splitlines()[-1]
+            result = json.loads(said)
+            if result["outcome"] == "failed":
+                raise SystemExit(result["reason"])
             after = ask(server, picture, lambda n: n == arguments.calls)
+            swap = None
+            if result["outcome"] == "promoted":
+                promoted = (folder / "models" / "champion").stat().st_mtime
+                new = [a.at for a in (*during, *after) if a.version == result["challenger"]]
+                swap = round(min(new) - promoted, 1)
         finally:
             server.stop()
-    result = json.loads(said)
-    if result["outcome"] == "failed":
-        raise SystemExit(result["reason"])
     idle = figures(before + after)
     busy = figures(during)
     ratio = round(busy["p95_ms"] / idle["p95_ms"], 2)
     row = {"idle": idle, "while_training": busy, "p95_ratio": ratio}
-    print(json.dumps(row | {"retraining_seconds": result["seconds"]}))
+    row |= {"retraining_seconds": result["seconds"], "outcome": result["outcome"]}
+    print(json.dumps(row | {"seconds_until_it_answers": swap}))
 
 
 if __name__ == "__main__":
