@@ -115,7 +115,7 @@ def workplace(settings: Settings, journal: Journal) -> Workplace:
     return Workplace(
         settings=settings,
         registry=Registry(settings.models_dir),
-        database=Database(settings.effective_database_url),
+        database=Database(settings.effective_database_url, settings.data_dir / ".backups"),
         storage=FolderStorage(settings.data_dir),
         journal=journal,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -17,6 +17,10 @@ from fer.collection.tables import Operator, Sample, Waiting
 _AUDIT_EVERY = 5
 _SECOND_EVERY = 10
 _SECOND_AT = 3
+
+
+#: How long a face stays in somebody's hands without a sign of life.
+LEASE = timedelta(minutes=2)
 
 
 class Order(StrEnum):
@@ -108,7 +112,13 @@ def _second(
 
 
 def _free_rows(now: datetime, but: Sequence[Sample] = ()) -> sa.Select[Sample]:
-    query = sa.select(Sample).where(sa.or_(Sample.lease_until.is_(None), Sample.lease_until < now))
+    free = sa.or_(
+        Sample.lease_until.is_(None),
+        Sample.lease_until < now,
+        # Longer than any lease: the clock was set back, and would keep the face from everybody.
+        Sample.lease_until > now + LEASE,
+    )
+    query = sa.select(Sample).where(free)
     return query.where(Sample.id.not_in([row.id for row in but])) if but else query
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -26,7 +25,7 @@ from fer.collection.decisions import (
     new_batch,
     state_before,
 )
-from fer.collection.queues import Order, next_rows
+from fer.collection.queues import LEASE, Order, next_rows
 from fer.collection.samples import Clock, retention_of, utc_now
 from fer.collection.states import State
 from fer.collection.tables import DECISIONS, ActorKind, Kind, LabelEvent, Operator, Sample
@@ -34,10 +33,7 @@ from fer.collection.views import EventView, SampleView
 from fer.config import Settings
 from fer.errors import CollectionError, FerError, OperatorError, UnknownSampleError
 
-__all__ = ["Order", "Outcome", "ReviewQueue", "Undone"]
-
-#: How long a face stays in somebody's hands without a sign of life.
-LEASE = timedelta(minutes=2)
+__all__ = ["LEASE", "Order", "Outcome", "ReviewQueue", "Undone"]
 
 #: Most faces handed out at once, and most that one decision takes.
 MAX_AHEAD = 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
 import threading
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -137,14 +138,12 @@ def test_sqlite_is_set_up_so_that_nothing_acknowledged_is_lost(tmp_path: Path) -
     database.close()
 
 
-def test_a_sqlite_file_is_backed_up_before_it_is_migrated(tmp_path: Path) -> None:
-    database = sqlite_database(tmp_path)
-    with database.session(write=True) as session:
-        session.add(operator("ana", datetime.now(UTC)))
-    assert not (tmp_path / ".backups").exists(), "an empty file needs no copy"
-    # As the file of an older program would be: known revision, not the newest. A revision of our
-    # own stands in for the next one, so that this test holds whatever revisions there are.
-    versions = tmp_path / "scripts"
+def make_older(database: Database, folder: Path) -> None:
+    """Let a database be that of an older program: its revision is known, and not the newest.
+
+    A revision of our own stands in for the next one, so that tests hold whatever there are.
+    """
+    versions = folder / "scripts"
     shutil.copytree(Path(database.alembic_config().get_main_option("script_location")), versions)
     (versions / "versions" / "9000_next.py").write_text(
         f"revision = '9000'\ndown_revision = {database.revision()!r}\n"
@@ -154,6 +153,14 @@ def test_a_sqlite_file_is_backed_up_before_it_is_migrated(tmp_path: Path) -> Non
     config = database.alembic_config()
     config.set_main_option("script_location", str(versions))
     database.alembic_config = lambda: config  # type: ignore[method-assign]
+
+
+def test_a_sqlite_file_is_backed_up_before_it_is_migrated(tmp_path: Path) -> None:
+    database = sqlite_database(tmp_path)
+    with database.session(write=True) as session:
+        session.add(operator("ana", datetime.now(UTC)))
+    assert not (tmp_path / ".backups").exists(), "an empty file needs no copy"
+    make_older(database, tmp_path)
     database.migrate()
     assert database.revision() == "9000"
     (copy,) = (tmp_path / ".backups").glob("*.db")
@@ -161,6 +168,39 @@ def test_a_sqlite_file_is_backed_up_before_it_is_migrated(tmp_path: Path) -> Non
     with sqlite3.connect(copy) as connection:
         assert connection.execute("SELECT name FROM operators").fetchall() == [("ana",)]
     database.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_a_postgresql_database_is_dumped_before_it_is_migrated(
+    database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if shutil.which("pg_dump") is None:
+        pytest.skip("pg_dump is not installed")
+    with database.session(write=True) as session:
+        session.add(operator("ana", datetime.now(UTC)))
+    database.backups = tmp_path / ".backups"
+    known = database.revision()
+    make_older(database, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        database.migrate()
+    assert "without a backup: pg_dump is not installed" in caplog.text
+    assert list(database.backups.iterdir()) == []
+    with database.engine.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE alembic_version SET version_num = :known"), {"known": known}
+        )
+    database.migrate()
+    (copy,) = database.backups.iterdir()
+    assert copy.suffix == ".dump" and copy.stat().st_mode & 0o077 == 0
+    done = subprocess.run(
+        ["pg_restore", "--file=-", str(copy)], capture_output=True, text=True, check=True
+    )
+    assert "ana" in done.stdout
 
 
 def test_a_failed_migration_leaves_the_tables_as_they_were(tmp_path: Path) -> None:

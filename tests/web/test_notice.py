@@ -12,7 +12,10 @@ from fer.web.texts import LANGUAGES, Texts, load
 
 #: SHA-256 over all `notice.*` texts, by revision. New wording: count `NOTICE_REVISION` up and add
 #: its hash here; a revision that went out keeps its hash.
-WORDING = {1: "48676f207d2e6eeb4aca76bde0789f8bd1250e590823d3329fae3a83aca1df79"}
+WORDING = {
+    1: "48676f207d2e6eeb4aca76bde0789f8bd1250e590823d3329fae3a83aca1df79",
+    2: "423ffaf870c92d93992e6251f620cf8606448c534022b6e4408dd75b1a23007c",
+}
 
 
 def settings(**values: object) -> Settings:
@@ -38,7 +41,16 @@ def test_the_notice_names_the_days(language: str) -> None:
 
 def test_where_nothing_is_kept_the_notice_says_so() -> None:
     shown = notice_sentences(settings(collect="off"), Texts())
-    assert shown == [Texts()("notice.guess"), Texts()("notice.nothing_kept")]
+    texts = Texts()
+    assert shown == [texts("notice.guess"), texts("notice.law"), texts("notice.nothing_kept")]
+
+
+@pytest.mark.parametrize(("language", "law"), [("en", "European Union"), ("id", "Uni Eropa")])
+def test_notice_and_model_page_say_where_the_law_forbids_this(language: str, law: str) -> None:
+    texts = Texts(language)
+    for collect in ("opt-out", "opt-in", "off"):
+        assert any(law in line for line in notice_sentences(settings(collect=collect), texts))
+    assert law in texts("model.not_for2") and "5" in texts("model.not_for2")
 
 
 def test_the_version_follows_the_settings_and_fits_its_column() -> None:
