@@ -20,7 +20,9 @@ from tests.web.serving import ROOT, environment
 
 DEPLOY = ROOT / "deploy"
 GUIDE = ROOT / "docs" / "deploying.md"
-UNITS = ("fer.service", "fer-retrain.service", "fer-retrain.timer")
+UNITS = tuple(sorted(path.name for path in DEPLOY.glob("fer*.service"))) + tuple(
+    sorted(path.name for path in DEPLOY.glob("fer*.timer"))
+)
 
 
 def env_file() -> dict[str, str]:
@@ -66,6 +68,7 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
         text = (DEPLOY / name).read_text(encoding="utf-8")
         # Programs that exist on this machine; nothing else is changed.
         text = text.replace("/opt/fer/.venv/bin/python", sys.executable)
+        text = text.replace("/opt/fer/.venv/bin/fer", str(Path(sys.executable).with_name("fer")))
         text = text.replace("/opt/fer/deploy/", f"{DEPLOY}/")
         (tmp_path / name).write_text(text, encoding="utf-8")
     run = subprocess.run(
@@ -77,7 +80,7 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
-@pytest.mark.parametrize("name", ["fer.service", "fer-retrain.service"])
+@pytest.mark.parametrize("name", [name for name in UNITS if name.endswith("service")])
 def test_the_services_are_locked_up(name: str) -> None:
     """systemd's own measure of exposure, from 0 to 10; an unhardened service has 9.6."""
     run = subprocess.run(
