@@ -16,4 +16,7 @@ def prepare(uploads: Path) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["GRADIO_RUN_HISTORY"] = "False"
     os.environ["GRADIO_SSR_MODE"] = "False"
+    # Gradio asks matplotlib, which MediaPipe loads, for its backend at every event; without this
+    # the first visitor waits seconds until every toolkit for windows was looked for.
+    os.environ["MPLBACKEND"] = "agg"
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)

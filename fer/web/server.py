@@ -17,7 +17,6 @@ from starlette.staticfiles import StaticFiles
 
 from fer.config import Settings
 from fer.errors import ModelError
-from fer.web.full_disk import FullDisk
 from fer.web.logs import RequestLog
 from fer.web.metrics import Metrics, add_metrics
 from fer.web.middleware import BodyLimit, ClosedDoors, Pages, SecurityHeaders
@@ -27,6 +26,7 @@ from fer.web.proxies import ClientAddress, KnownHosts
 from fer.web.rates import Calls, RateLimit, Rates
 from fer.web.services import Services, build_services
 from fer.web.texts import LANGUAGES, Texts
+from fer.web.upload_faults import UploadFaults
 from fer.web.upload_room import UploadRoom
 from fer.web.uploads import UploadFolder
 from fer.web.visitor import build_page, dresser
@@ -72,7 +72,7 @@ def create_app(settings: Settings, uploads: UploadFolder) -> FastAPI:
         mount(app, page, _path(language), settings)
     # The last one added is the outermost.
     refused = metrics.refused
-    app.add_middleware(FullDisk, routes=PICTURE_ROUTES)
+    app.add_middleware(UploadFaults, routes=PICTURE_ROUTES)
     app.add_middleware(Pages, dress=dresser(_assets_version(), settings.max_image_mb))
     app.add_middleware(
         UploadRoom,

@@ -1,10 +1,11 @@
-"""No room for an upload: said in a sentence, not by a traceback."""
+"""Uploads that end early: no room, or nobody there any more. No traceback in the log for either."""
 
 from __future__ import annotations
 
 import errno
 import logging
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,8 +17,8 @@ _LOG = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class FullDisk:
-    """Answers 507 where the disk under the uploads is full.
+class UploadFaults:
+    """Answers 507 where the disk under the uploads is full, and nothing to those who hung up.
 
     Args:
         routes: ends of the paths of those that write what they are sent.
@@ -48,6 +49,9 @@ class FullDisk:
             _LOG.warning("an upload was refused: the disk for temporary files is full")
             sentence = Texts(request_language(scope))("error.upload_full")
             await PlainTextResponse(sentence, 507)(scope, receive, send)
+            return
+        except ClientDisconnect:
+            _LOG.info("an upload ended early: the visitor hung up")
             return
         for message in failed:
             await send(message)
