@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -178,6 +180,40 @@ def replay(
     )
     manifest = renew_replay(_registry(), version, request, typer.echo)
     typer.echo(f"{version} replays activations of {manifest.freeze_point}.")
+
+
+@app.command()
+def card(
+    version: Version,
+    data: Annotated[Path, typer.Argument(help="What the version was trained on.")],
+    votes: Annotated[
+        Path | None, typer.Option(help="FER+ votes, where it was trained towards them.")
+    ] = None,
+    elsewhere: Annotated[
+        list[Path] | None,
+        typer.Option(help="Other labelled pictures to measure end to end; repeat it."),
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Make the int8 file again, from the training split.")
+    ] = False,
+) -> None:
+    """Measure a version again, and write its card."""
+    from fer.commands._training import quiet_tensorflow
+
+    quiet_tensorflow()
+    from fer.learning.carding import renew_card
+
+    with contextlib.redirect_stdout(sys.stderr):
+        manifest = renew_card(
+            _registry(),
+            version,
+            data,
+            votes,
+            elsewhere=elsewhere or (),
+            int8=int8,
+            say=lambda line: typer.echo(line, err=True),
+        )
+    typer.echo(f"{version}: {_figures(manifest.metrics)}")
 
 
 @app.command()

@@ -1,10 +1,14 @@
-"""The model card of a version: what it learned from, how good it is, what it is not for."""
+"""The model card of a version: what it learned from, how good it is, what it is not for.
+
+Everything that it says comes from the manifest, so that it can be made again.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fer.manifest import DataSource
+from fer.manifest import Manifest
 
 NOT_FOR = (
     "Not for decisions about people: hiring, schooling, policing, health, credit or insurance. "
@@ -13,88 +17,199 @@ NOT_FOR = (
     "(AI Act, Article 5(1)(f)), and people must be told when it looks at them (Article 50(3))."
 )
 
+#: Figures of the first table, with the names that they have there.
+FIGURES = {
+    "ferplus_accuracy": "accuracy against the FER+ majority",
+    "accuracy": "accuracy against the data set's labels",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "ece": "expected calibration error",
+}
 
-def make_card(
-    *,
-    title: str,
-    version: str,
-    architecture: str,
-    parameters: int,
-    crop_size: int,
-    image_size: int,
-    data: tuple[DataSource, ...],
-    settings: dict[str, Any],
-    metrics: dict[str, Any],
-    parent: str | None = None,
-    not_for: str = NOT_FOR,
-    notes: str = "",
-) -> str:
+_SLICES = {
+    "brightness": "brightness (mean of the grey crop, 0 to 255)",
+    "sharpness": "sharpness (variance of the Laplacian; low is blurred)",
+    "size": "size of the face in pixels",
+    "roll": "how far the head leans, in degrees",
+}
+
+
+def make_card(manifest: Manifest) -> str:
     """A card in Markdown.
 
     Args:
-        metrics: as in the manifest: the figures of `fer evaluate` on one split, intervals as
-            `<figure>_interval`, and under `on` which data they were measured on.
+        manifest: its `metrics` hold the figures of `fer evaluate` on one split, intervals as
+            `<figure>_interval`, under `on` which data they were measured on, and where they were
+            measured `test`, `elsewhere`, `latency`, `int8` and `notes`. What is not there is left
+            out.
     """
-    lines = [f"# {title}", "", f"Version `{version}`" + (f", from `{parent}`." if parent else ".")]
+    metrics = manifest.metrics
+    parent = f", from `{manifest.parent}`" if manifest.parent else ""
+    lines = [f"# {manifest.title or manifest.name}", "", f"Version `{manifest.version}`{parent}."]
     lines += [
         "",
-        f"{architecture}, {parameters:,} parameters; takes {crop_size}×{crop_size} crops of faces, "
-        f"seen at {image_size}×{image_size}.",
+        f"{manifest.architecture}, {manifest.parameters or 0:,} parameters; takes "
+        f"{manifest.crop_size}×{manifest.crop_size} crops of faces, seen at "
+        f"{manifest.image_size}×{manifest.image_size}.",
+        *_data(manifest),
+        *_figures(metrics),
+        *_by_label(metrics),
+        *_weaknesses(metrics),
+        *_slices(metrics.get("slices", {})),
+        *_confusion(metrics),
+        *_calibration(metrics, manifest.temperature),
+        *_latency(metrics),
         "",
-        "## Data",
+        "## Recipe",
         "",
+        ", ".join(f"{name} {value}" for name, value in manifest.settings.items()),
     ]
-    for source in data:
-        extent = f" ({source.pictures:,} pictures)" if source.pictures else ""
-        terms = f" Terms: {source.terms}" if source.terms else ""
-        lines.append(f"- {source.name}{extent}.{terms}")
-    lines += ["", "## Figures", "", f"Measured on {metrics.get('on', 'the validation split')}."]
-    lines += ["", "| figure | value | 95 % interval |", "|---|---|---|"]
-    names = {
-        "ferplus_accuracy": "accuracy against the FER+ majority",
-        "accuracy": "accuracy against the data set's labels",
-        "balanced_accuracy": "balanced accuracy",
-        "macro_f1": "macro F1",
-        "ece": "expected calibration error",
-    }
-    for key, name in names.items():
-        if key in metrics:
-            low_high = metrics.get(f"{key}_interval")
-            interval = f"{low_high[0]:.3f}…{low_high[1]:.3f}" if low_high else ""
-            lines.append(f"| {name} | {metrics[key]:.3f} | {interval} |")
-    lines += ["", "## By label", "", "| label | precision | recall | F1 | pictures |"]
-    lines.append("|---|---|---|---|---|")
-    for label, row in metrics.get("per_class", {}).items():
-        cells = " | ".join(f"{row[name]:.2f}" for name in ("precision", "recall", "f1"))
-        lines.append(f"| {label} | {cells} | {row['n']} |")
-    lines += ["", *_weaknesses(metrics)]
-    if metrics.get("confusion"):
-        labels = metrics["labels"]
-        lines += ["", "## Confusion", "", "Rows are the truth, columns the answers.", ""]
-        lines.append("| | " + " | ".join(labels) + " |")
-        lines.append("|---" * (len(labels) + 1) + "|")
-        for label, row in zip(labels, metrics["confusion"], strict=True):
-            lines.append(f"| **{label}** | " + " | ".join(str(count) for count in row) + " |")
-    lines += ["", "## Recipe", ""]
-    lines.append(", ".join(f"{name} {value}" for name, value in settings.items()))
-    if notes:
-        lines += ["", "## Notes", "", notes]
-    lines += ["", "## What it is not for", "", not_for, ""]
+    if metrics.get("notes"):
+        lines += ["", "## Notes", "", str(metrics["notes"])]
+    lines += ["", "## What it is not for", "", manifest.not_for or NOT_FOR, ""]
     return "\n".join(lines)
 
 
-def _weaknesses(metrics: dict[str, Any]) -> list[str]:
-    """The labels with the lowest recall, and what they are taken for."""
+def _data(manifest: Manifest) -> Iterator[str]:
+    yield from ("", "## Data", "")
+    for source in manifest.data:
+        extent = f" ({source.pictures:,} pictures)" if source.pictures else ""
+        terms = f" Terms: {source.terms}" if source.terms else ""
+        yield f"- {source.name}{extent}.{terms}"
+
+
+def _figures(metrics: Mapping[str, Any]) -> Iterator[str]:
+    yield from ("", "## Figures", "")
+    on = metrics.get("on", "the validation split")
+    yield f"Measured on {on}, by the LiteRT file that serves."
+    yield from ("", "| figure | value | 95 % interval |", "|---|---|---|")
+    yield from _rows(metrics)
+    if metrics.get("test"):
+        yield from ("", "On the test split, which chose nothing:", "")
+        yield from ("| figure | value | 95 % interval |", "|---|---|---|")
+        yield from _rows(metrics["test"])
+    for other in metrics.get("elsewhere", ()):
+        how = "the face found first, a missed face counted as an error"
+        yield from ("", f"On {other['on']} ({other['n']:,} pictures; {how}):", "")
+        yield from ("| figure | value | 95 % interval |", "|---|---|---|")
+        yield from _rows(other)
+        yield f"| faces missed | {other['faces_missed']} | |"
+
+
+def _rows(metrics: Mapping[str, Any]) -> Iterator[str]:
+    for key, name in FIGURES.items():
+        if key in metrics:
+            yield f"| {name} | {metrics[key]:.3f} | {_interval(metrics.get(f'{key}_interval'))} |"
+
+
+def _interval(low_high: Sequence[float] | None) -> str:
+    return f"{low_high[0]:.3f}…{low_high[1]:.3f}" if low_high else ""
+
+
+def _by_label(metrics: Mapping[str, Any]) -> Iterator[str]:
+    yield from ("", "## By label", "", "| label | precision | recall | F1 | pictures |")
+    yield "|---|---|---|---|---|"
+    for label, row in metrics.get("per_class", {}).items():
+        cells = " | ".join(f"{row[name]:.2f}" for name in ("precision", "recall", "f1"))
+        yield f"| {label} | {cells} | {row['n']} |"
+
+
+def _weaknesses(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """The labels with the lowest recall and what they are taken for, and the weakest slices."""
     labels, confusion = metrics.get("labels", []), metrics.get("confusion", [])
     rows = metrics.get("per_class", {})
     seen = [label for label in labels if rows.get(label, {}).get("n")]
     worst = sorted(seen, key=lambda label: float(rows[label]["recall"]))[:3]
-    lines = ["## Where it fails", ""]
+    yield from ("", "## Where it fails", "")
     for label in worst:
         counts = list(confusion[labels.index(label)])
         counts[labels.index(label)] = -1
         taken_for = labels[counts.index(max(counts))]
-        lines.append(
-            f"- {label}: recall {rows[label]['recall']:.2f}, most often taken for {taken_for}."
+        recall = f"recall {rows[label]['recall']:.2f}"
+        yield f"- {label}: {recall}, most often taken for {taken_for}."
+    for name, parts in metrics.get("slices", {}).items():
+        figure = _leading(parts[0])
+        low, high = (choose(parts, key=lambda row: row[figure]) for choose in (min, max))
+        # Where the intervals overlap, the data show no difference.
+        if low[f"{figure}_interval"][1] < high[f"{figure}_interval"][0]:
+            yield (
+                f"- {_SLICES.get(name, name)}: {low[figure]:.3f} right from {low['slice']}, "
+                f"{high[figure]:.3f} from {high['slice']}."
+            )
+
+
+def _slices(slices: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
+    if not slices:
+        return
+    yield from ("", "## By how the face looks", "")
+    yield "Quarters of the same faces, with 95 % intervals; where two overlap, the data show no "
+    yield "difference."
+    for name, rows in slices.items():
+        names = [key for key in tuple(FIGURES)[:3] if key in rows[0]]
+        yield from (
+            "",
+            f"| {_SLICES.get(name, name)} | n | {' | '.join(FIGURES[k] for k in names)} |",
         )
-    return lines
+        yield "|---" * (len(names) + 2) + "|"
+        for row in rows:
+            cells = [f"{row[key]:.3f} ({_interval(row[f'{key}_interval'])})" for key in names]
+            yield f"| {row['slice']} | {row['n']} | {' | '.join(cells)} |"
+
+
+def _leading(row: Mapping[str, Any]) -> str:
+    return "ferplus_accuracy" if "ferplus_accuracy" in row else "accuracy"
+
+
+def _confusion(metrics: Mapping[str, Any]) -> Iterator[str]:
+    if not metrics.get("confusion"):
+        return
+    labels = metrics["labels"]
+    yield from ("", "## Confusion", "", "Rows are the truth, columns the answers.", "")
+    yield "| | " + " | ".join(labels) + " |"
+    yield "|---" * (len(labels) + 1) + "|"
+    for label, row in zip(labels, metrics["confusion"], strict=True):
+        yield f"| **{label}** | " + " | ".join(str(count) for count in row) + " |"
+
+
+def _calibration(metrics: Mapping[str, Any], temperature: float) -> Iterator[str]:
+    if not metrics.get("reliability"):
+        return
+    yield from ("", "## Calibration", "")
+    error = f"{metrics['ece']:.3f} ({_interval(metrics.get('ece_interval'))})"
+    yield f"Logits are divided by {temperature:.3f} before the softmax. Expected calibration error "
+    yield f"{error}: of answers given with a confidence of 80 %, 80 % should be right."
+    yield from ("", "| confidence | faces | mean confidence | right | 95 % interval |")
+    yield "|---|---|---|---|---|"
+    for row in metrics["reliability"]:
+        yield (
+            f"| {row['from']:.1f} to {row['to']:.1f} | {row['n']} | {row['confidence']:.3f} | "
+            f"{row['accuracy']:.3f} | {_interval(row['accuracy_interval'])} |"
+        )
+
+
+def _latency(metrics: Mapping[str, Any]) -> Iterator[str]:
+    whole, small = metrics.get("latency"), metrics.get("int8")
+    if not whole:
+        return
+    yield from ("", "## Latency and size", "")
+    yield f"One face at a time on one thread of {whole['machine']}, when the card was made: "
+    yield (
+        f"{whole['milliseconds']:.1f} ms at the median, {whole['milliseconds_p95']:.1f} ms at the "
+        f"95th percentile. The float file has {whole['bytes'] / 1e6:.1f} MB."
+    )
+    if small is None:
+        return
+    yield ""
+    if "loss" not in small:
+        yield f"There is no int8 file: {small.get('reason', 'it was not made')}"
+        return
+    lost = f"{100 * small['loss']:.2f} points of accuracy"
+    names = [key for key in ("ferplus_accuracy", "accuracy") if key in small]
+    figures = ", ".join(f"{FIGURES[key]} {small[key]:.3f}" for key in names)
+    beside = "is beside it" if small["shipped"] else "was made and is not shipped"
+    yield (
+        f"An int8 file, calibrated on {small['calibration']} training crops, {beside}: it loses "
+        f"{lost} where less than 0.50 may be lost ({figures}; calibration error "
+        f"{small['ece']:.3f}), has {small['bytes'] / 1e6:.1f} MB and takes "
+        f"{small['milliseconds']:.1f} ms."
+    )

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fer import __version__
-from fer.learning import reports
 from fer.learning.architectures import Network, build
 from fer.learning.cards import NOT_FOR, make_card
 from fer.learning.datasets import (
@@ -29,14 +28,15 @@ from fer.learning.datasets import (
     read_votes,
     shortest_sides,
 )
-from fer.learning.evaluation import (
-    bootstrap_interval,
-    evaluate,
-    fit_temperature,
-    softmax,
-    wilson_interval,
-)
+from fer.learning.evaluation import softmax
 from fer.learning.layouts import TEST, TRAIN, VALIDATION
+from fer.learning.measuring import (
+    add_int8,
+    assess_faces,
+    fitted_temperature,
+    latency,
+    write_plots,
+)
 from fer.learning.recipe import Recipe
 from fer.learning.replay import make_replay
 from fer.learning.runfolder import RESULT_FILE, Request, open_request, read_run
@@ -148,7 +148,9 @@ def run_training(
     model.set_weights(trainer.core.get_weights())
     say("Writing the version: conversion, calibration, replay, figures.")
     history = trainer.progress.history or []
-    manifest = _write_version(folder, registry, request, recipe, network, model, splits, history)
+    manifest = _write_version(
+        folder, registry, request, recipe, network, model, splits, history, say
+    )
     result = {"version": manifest.version, "labels": list(manifest.labels)}
     (folder / RESULT_FILE).write_text(json.dumps(result) + "\n", encoding="utf-8")
     tracker.end(manifest.version, manifest.metrics)
@@ -213,6 +215,7 @@ def _write_version(
     model: keras.Model,
     splits: Splits,
     history: list[dict[str, Any]],
+    say: Say,
 ) -> Manifest:
     labels = splits.dataset.labels
     created = datetime.now(UTC)
@@ -239,15 +242,20 @@ def _write_version(
             files={},
         )
         classifier = Classifier(draft, litert, threads=1)
-        raw = np.log(np.maximum(classifier.probabilities(validation.crops), 1e-12))
-        temperature = fit_temperature(raw, accepted)
-        probabilities = softmax(raw, temperature)
-        metrics = _figures(splits, validation, probabilities)
-        metrics["on"] = f"the validation split of {splits.dataset.path.name}, on which the epoch "
-        metrics["on"] += "was chosen and the temperature fitted"
+        temperature = fitted_temperature(classifier, validation, accepted)
+        draft = draft.model_copy(update={"temperature": temperature})
+        classifier = Classifier(draft, litert, threads=1)
+        found = assess_faces(classifier, validation, splits.votes)
+        metrics = found.figures
+        metrics["on"] = measured_on(splits.dataset.path.name)
+        if request.notes:
+            metrics["notes"] = request.notes
         if splits.test is not None and len(splits.test):
-            tested = np.log(np.maximum(classifier.probabilities(splits.test.crops), 1e-12))
-            metrics["test"] = _figures(splits, splits.test, softmax(tested, temperature))
+            metrics["test"] = assess_faces(classifier, splits.test, splits.votes).figures
+        metrics["latency"] = latency(classifier, litert)
+        metrics["int8"] = add_int8(
+            new.path, draft, model, splits.train.crops, validation, splits.votes, metrics, say
+        )
         replay = make_replay(
             model,
             network.architecture,
@@ -257,41 +265,22 @@ def _write_version(
         )
         replay.save(new.path / REPLAY_FILE)
         new.add_json("metrics.json", {"metrics": metrics, "history": history})
-        _plots(new.path, metrics, history, probabilities, accepted)
-        _plots(folder, metrics, history, probabilities, accepted)
+        write_plots(new.path, found, history)
+        write_plots(folder, found, history)
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
         fields = draft.model_dump(exclude={"version", "files", "metrics", "temperature"})
         fields |= {"metrics": metrics, "temperature": temperature}
         fields["freeze_point"] = replay.freeze_point
-        card = make_card(
-            title=draft.title,
-            version=version,
-            architecture=network.architecture,
-            parameters=draft.parameters or 0,
-            crop_size=network.crop_size,
-            image_size=network.image_size,
-            data=draft.data,
-            settings=recipe.as_dict(),
-            metrics=metrics,
-            notes=request.notes,
-        )
+        card = make_card(draft.model_copy(update={"metrics": metrics}))
         (new.path / CARD_FILE).write_text(card, encoding="utf-8")
         return new.commit(**fields)
 
 
-def _figures(
-    splits: Splits, faces: FaceArrays, probabilities: npt.NDArray[np.float64]
-) -> dict[str, Any]:
-    voted = splits.accepted(faces) if splits.votes is not None else None
-    figures = evaluate(splits.dataset.labels, faces.labels, probabilities, accepted=voted)
-    answers = probabilities.argmax(axis=1)
-    figures["accuracy_interval"] = bootstrap_interval(faces.labels, answers)
-    figures["balanced_accuracy_interval"] = bootstrap_interval(faces.labels, answers, balanced=True)
-    if voted is not None:
-        n = figures["ferplus_n"]
-        right = round(figures["ferplus_accuracy"] * n)
-        figures["ferplus_accuracy_interval"] = wilson_interval(right, n)
-    return figures
+def measured_on(data: str) -> str:
+    """What the figures of a version that was trained on `data` are measured on."""
+    return (
+        f"the validation split of {data}, on which the epoch was chosen and the temperature fitted"
+    )
 
 
 def _sources(request: Request, splits: Splits) -> tuple[DataSource, ...]:
@@ -308,20 +297,3 @@ def _sources(request: Request, splits: Splits) -> tuple[DataSource, ...]:
     if request.votes:
         sources.append(DataSource(name=f"{Path(request.votes).name} (votes of ten annotators)"))
     return tuple(sources)
-
-
-def _plots(
-    folder: Path,
-    metrics: dict[str, Any],
-    history: list[dict[str, Any]],
-    probabilities: npt.NDArray[np.float64],
-    accepted: npt.NDArray[np.bool_],
-) -> None:
-    reports.plot_history(history, folder / "curves.png")
-    reports.plot_confusion(metrics["confusion"], metrics["labels"], folder / "confusion.png")
-    reports.plot_per_class(metrics["per_class"], folder / "per_class.png")
-    counted = accepted.any(axis=1)
-    answers = probabilities.argmax(axis=1)
-    correct = accepted[np.arange(len(answers)), answers]
-    confidence = probabilities.max(axis=1)
-    reports.plot_reliability(confidence[counted], correct[counted], folder / "reliability.png")
