@@ -120,7 +120,7 @@ def _figures(measured: Mapping[str, Any], texts: Texts) -> str:
         value = measured.get(name)
         if not isinstance(value, int | float):
             continue
-        shown = _shown(name, float(value), texts)
+        shown = _shown(name, float(value), texts) + _interval(name, measured, texts)
         rows.append(
             f"<div><dt>{texts.html(f'figure.{name}')}</dt><dd>{html.escape(shown)}</dd>"
             f"<dd>{texts.html(f'figure.{name}.means')}</dd></div>"
@@ -128,6 +128,17 @@ def _figures(measured: Mapping[str, Any], texts: Texts) -> str:
     if not rows:
         return _paragraph(texts("model.no_figures"))
     return f'<h3>{texts.html("model.figures")}</h3><dl class="fer-figures">{"".join(rows)}</dl>'
+
+
+def _interval(name: str, measured: Mapping[str, Any], texts: Texts) -> str:
+    """The 95 % interval of a figure in brackets; empty where none was measured."""
+    bounds = measured.get(f"{name}_interval")
+    if not isinstance(bounds, list | tuple) or len(bounds) != 2:
+        return ""
+    if not all(isinstance(bound, int | float) for bound in bounds):
+        return ""
+    low, high = (_shown(name, float(bound), texts) for bound in bounds)
+    return f" ({low} … {high})"
 
 
 def _shown(name: str, value: float, texts: Texts) -> str:

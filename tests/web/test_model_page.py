@@ -33,6 +33,14 @@ def test_figures_and_confusion_are_shown(models: Path) -> None:
     assert "--share:0.800" in page and "80 %" in page
 
 
+def test_a_figure_is_shown_with_its_interval(models: Path) -> None:
+    metrics = {"accuracy": 0.85, "accuracy_interval": [0.801, 0.888], "ece": 0.03}
+    version = make_version(models, metrics=metrics | {"ece_interval": "wide"})
+    page = model_page(Registry(models), version, Texts("id"))
+    assert "85,0 % (80,1 % … 88,8 %)" in page
+    assert ">0,030</dd>" in page
+
+
 @pytest.mark.parametrize("where", ["test", "validation", "base hold-out"])
 def test_figures_of_a_split_are_found(models: Path, where: str) -> None:
     version = make_version(models, metrics={"seed": 1, where: {"accuracy": 0.7}})
