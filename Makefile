@@ -8,7 +8,7 @@ PYTHON ?=
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-dev lint test test-long fresh screenshots lock
+.PHONY: help run install install-dev lint test test-long soak fresh screenshots lock
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -50,6 +50,9 @@ test: lint ## Check style and types, run every ordinary test
 
 test-long: install-dev ## Run the long forms of the tests
 	$(BIN)/pytest -m long
+
+soak: install-dev ## Make every fault happen at full length (under an hour); see docs/reliability.md
+	$(BIN)/python -m benchmarks.soak
 
 fresh: ## Prove `make run` and `make test` on a bare Debian 12 (root, debootstrap)
 	tests/fresh.sh

@@ -103,7 +103,8 @@ def _png_join(pieces: Pieces, _: bytes) -> bytes:
 
 
 def _jpeg_pieces(data: bytes) -> Pieces:
-    pieces, at = [], 2
+    pieces: Pieces = []
+    at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         size = struct.unpack_from(">H", data, at + 2)[0]
         if data[at + 1] == 0xDA:

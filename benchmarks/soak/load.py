@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -121,8 +122,9 @@ def camera_pictures(count: int = 16) -> list[bytes]:
 
 def serve(folder: Path, models: Path | None = None) -> Server:
     """A server as a plain installation has it, behind a proxy on this machine."""
-    plain = {name: str(Settings.model_fields[name].default) for name in RATES}
-    settings = {f"FER_{name.upper()}": value for name, value in plain.items()}
+    settings: dict[str, Any] = {
+        f"FER_{name.upper()}": str(Settings.model_fields[name].default) for name in RATES
+    }
     return start(folder, models, FER_TRUSTED_PROXIES="127.0.0.1", **settings)
 
 
