@@ -13,6 +13,7 @@ import shutil
 import stat
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -68,7 +69,7 @@ class UploadFolder:
         """Remove files older than `max_age` and folders that became empty; how many files."""
         deadline = (time.time() if now is None else now) - self.max_age
         removed = 0
-        for path in sorted(self.path.rglob("*"), reverse=True):
+        for path in self._everything():
             try:
                 status = path.lstat()
                 if stat.S_ISDIR(status.st_mode):
@@ -84,13 +85,20 @@ class UploadFolder:
     def size_bytes(self) -> int:
         """What all files here take up together."""
         total = 0
-        for path in self.path.rglob("*"):
+        for path in self._everything():
             try:
                 status = path.lstat()
             except OSError:
                 continue  # read meanwhile
             total += status.st_size if stat.S_ISREG(status.st_mode) else 0
         return total
+
+    def _everything(self) -> Iterator[Path]:
+        """Files and folders, what is in a folder before the folder itself."""
+        # Not `rglob`, which fails when a folder goes away while it looks.
+        for folder, folders, files in os.walk(self.path, topdown=False):
+            for name in (*files, *folders):
+                yield Path(folder) / name
 
     def close(self) -> None:
         """Remove the folder."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from benchmarks.soak.visitors import Visitor
+from fer.web.uploads import UploadFolder
 from tests.web.serving import Server
 
 
@@ -32,3 +34,20 @@ def test_no_path_of_an_upload_is_remembered() -> None:
     page = Page()
     page.upload_file_set.update(["/tmp/somewhere/picture.jpg"])
     assert not page.upload_file_set
+
+
+def test_folders_that_go_away_while_they_are_counted(tmp_path: Path) -> None:
+    """Of a thousand uploads under load, eighty were answered 500."""
+    folder = UploadFolder(tmp_path / "base")
+    for number in range(40):
+        (folder.path / str(number)).mkdir()
+        (folder.path / str(number) / "picture.jpg").write_bytes(b"1234")
+    looking = folder._everything()
+    for _ in range(10):
+        next(looking)
+    for number in range(40):
+        (folder.path / str(number) / "picture.jpg").unlink(missing_ok=True)
+        (folder.path / str(number)).rmdir()
+    assert len(list(looking)) <= 80
+    assert folder.size_bytes() == 0
+    folder.close()
