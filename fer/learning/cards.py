@@ -55,7 +55,7 @@ def make_card(manifest: Manifest) -> str:
         *_figures(metrics),
         *_by_label(metrics),
         *_weaknesses(metrics),
-        *_slices(metrics.get("slices", {})),
+        *_slices(metrics),
         *_confusion(metrics),
         *_calibration(metrics, manifest.temperature),
         *_latency(metrics),
@@ -127,23 +127,35 @@ def _weaknesses(metrics: Mapping[str, Any]) -> Iterator[str]:
         taken_for = labels[counts.index(max(counts))]
         recall = f"recall {rows[label]['recall']:.2f}"
         yield f"- {label}: {recall}, most often taken for {taken_for}."
-    for name, parts in metrics.get("slices", {}).items():
-        figure = _leading(parts[0])
-        low, high = (choose(parts, key=lambda row: row[figure]) for choose in (min, max))
-        # Where the intervals overlap, the data show no difference.
-        if low[f"{figure}_interval"][1] < high[f"{figure}_interval"][0]:
-            yield (
-                f"- {_SLICES.get(name, name)}: {low[figure]:.3f} right from {low['slice']}, "
-                f"{high[figure]:.3f} from {high['slice']}."
-            )
+    for measured in (metrics, *metrics.get("elsewhere", ())):
+        for name, parts in measured.get("slices", {}).items():
+            figure = _leading(parts[0])
+            low, high = (choose(parts, key=lambda row: row[figure]) for choose in (min, max))
+            # Where the intervals overlap, the data show no difference.
+            if low[f"{figure}_interval"][1] < high[f"{figure}_interval"][0]:
+                on = "" if measured is metrics else f" ({measured['on']})"
+                yield (
+                    f"- {_SLICES.get(name, name)}{on}: {low[figure]:.3f} right from "
+                    f"{low['slice']}, {high[figure]:.3f} from {high['slice']}."
+                )
 
 
-def _slices(slices: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
+def _slices(metrics: Mapping[str, Any]) -> Iterator[str]:
+    slices = metrics.get("slices")
     if not slices:
         return
     yield from ("", "## By how the face looks", "")
-    yield "Quarters of the same faces, with 95 % intervals; where two overlap, the data show no "
-    yield "difference."
+    yield (
+        "Quarters of the same faces (roll: steps), with 95 % intervals; where two overlap, the "
+        "data show no difference. Faces that were not found are in none."
+    )
+    yield from _slice_tables(slices)
+    for other in metrics.get("elsewhere", ()):
+        yield from ("", f"The same on {other['on']}:")
+        yield from _slice_tables(other.get("slices", {}))
+
+
+def _slice_tables(slices: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
     for name, rows in slices.items():
         names = [key for key in tuple(FIGURES)[:3] if key in rows[0]]
         yield from (
@@ -176,8 +188,10 @@ def _calibration(metrics: Mapping[str, Any], temperature: float) -> Iterator[str
         return
     yield from ("", "## Calibration", "")
     error = f"{metrics['ece']:.3f} ({_interval(metrics.get('ece_interval'))})"
-    yield f"Logits are divided by {temperature:.3f} before the softmax. Expected calibration error "
-    yield f"{error}: of answers given with a confidence of 80 %, 80 % should be right."
+    yield (
+        f"Logits are divided by {temperature:.3f} before the softmax. Expected calibration error "
+        f"{error}: of answers given with a confidence of 80 %, 80 % should be right."
+    )
     yield from ("", "| confidence | faces | mean confidence | right | 95 % interval |")
     yield "|---|---|---|---|---|"
     for row in metrics["reliability"]:
@@ -192,8 +206,8 @@ def _latency(metrics: Mapping[str, Any]) -> Iterator[str]:
     if not whole:
         return
     yield from ("", "## Latency and size", "")
-    yield f"One face at a time on one thread of {whole['machine']}, when the card was made: "
     yield (
+        f"One face at a time on one thread of {whole['machine']}, when the card was made: "
         f"{whole['milliseconds']:.1f} ms at the median, {whole['milliseconds_p95']:.1f} ms at the "
         f"95th percentile. The float file has {whole['bytes'] / 1e6:.1f} MB."
     )
