@@ -52,7 +52,7 @@ def serve(settings: Settings) -> None:
     )
     listening = config.bind_socket()
     port = listening.getsockname()[1]
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # nosec B104
     shown = f"[{host}]" if ":" in host else host
     print(f"Open http://{shown}:{port}{settings.root_path}/ in a browser.", flush=True)
     with scheduled_retraining(settings):

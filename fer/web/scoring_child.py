@@ -35,8 +35,9 @@ class ScoringChild:
         """Start it, unless the last one is still at work."""
         if self.child is not None and self.child.poll() is None:
             return
+        # `nice` is found by the PATH of whoever started the server.
         self.child = subprocess.Popen(
-            ["nice", "-n", str(_NICENESS), *self._command],
+            ["nice", "-n", str(_NICENESS), *self._command],  # nosec B607
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             env=self._environment,

@@ -8,8 +8,10 @@ refuses today (loopback URLs, run history) is tested too, so that an upgrade can
 from __future__ import annotations
 
 import base64
+import http.client
 import http.server
 import json
+import re
 import threading
 import uuid
 from collections.abc import Iterator
@@ -19,6 +21,9 @@ from typing import Any
 import httpx
 import pytest
 
+from fer.collection.database import Database
+from fer.collection.operators import Operators
+from tests.web.conftest import somebody
 from tests.web.serving import Server
 
 FILE = {"_type": "gradio.FileData"}
@@ -241,10 +246,263 @@ def test_a_model_name_reaches_no_file(server: Server, model: str, face_jpeg: byt
     assert "no such model" in answer.text
 
 
-def test_pages_carry_security_headers(server: Server) -> None:
-    for path in ("/", "/id/", "/healthz", "/page/page.js", "/gradio_api/info"):
-        headers = httpx.get(server.url + path, timeout=30).headers
-        assert headers["x-content-type-options"] == "nosniff"
-        assert "frame-ancestors 'none'" in headers["content-security-policy"]
-        assert headers["referrer-policy"] == "same-origin"
-        assert "camera=(self)" in headers["permissions-policy"]
+EVIL = "evil.example"
+
+_CLIENT = httpx.Client(timeout=60)
+
+
+def plain(method: str, url: str, **options: Any) -> httpx.Response:
+    """A request by somebody without cookies, over a connection that is open already."""
+    _CLIENT.cookies.clear()
+    return _CLIENT.request(method, url, **options)
+
+
+@pytest.mark.parametrize("mount", MOUNTS)
+def test_forged_host_headers_get_into_no_page_redirect_or_cookie(
+    server: Server, mount: str
+) -> None:
+    """Gradio builds the address that its page asks from `Host`, frameworks their redirects."""
+    forged = {"Host": EVIL, "Accept-Language": "id"}
+    for path in ("", "/", "/?lang=id", "/?lang=en", "/config", "/gradio_api/startup-events"):
+        answer = plain("GET", server.url + mount + path, headers=forged)
+        assert EVIL not in answer.text + str(answer.headers), path
+    page = plain("GET", server.url + mount + "/?lang=en", headers=forged)
+    assert page.headers.get("location") == "/"
+    data = {"data": ["x"], "session_hash": "s"}
+    url = f"{server.url}{mount}/gradio_api/run/forget"
+    assert EVIL not in plain("POST", url, json=data, headers=forged).text
+
+
+@pytest.mark.parametrize(
+    "path", ["/page", "/sign-in", "/sign-in?lang=id", "/review", "/review/", "/review/board"]
+)
+def test_forged_host_headers_at_the_operators_door(server: Server, path: str) -> None:
+    answer = plain("GET", server.url + path, headers={"Host": EVIL})
+    assert EVIL not in answer.text + str(answer.headers)
+    assert answer.headers.get("location", "/").startswith("/")
+
+
+@pytest.mark.parametrize("host", ["", "a b", "a/b", "evil.example@here", "a:b:c", "ä.example"])
+def test_malformed_host_headers_are_refused(server: Server, host: str) -> None:
+    answer = plain("GET", server.url + "/", headers={"Host": host.encode("latin-1")})
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//evil.example",
+        "//evil.example/",
+        "//evil.example/%2e%2e",
+        "/%5cevil.example",
+        "/%2f%2fevil.example",
+        "//evil.example?lang=id",
+        "/page//evil.example/..",
+        "/page/%2f%2fevil.example",
+        "/id//evil.example?lang=en",
+        "/sign-in//evil.example",
+        "/?lang=//evil.example",
+        "/review//evil.example",
+    ],
+)
+def test_open_redirects_lead_nowhere(server: Server, path: str) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    # By a connection of our own: clients tidy such paths up.
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+    connection.request("GET", path, headers={"Accept-Language": "id"})
+    location = connection.getresponse().getheader("location", "/")
+    connection.close()
+    assert re.match(r"/(?![/\\])", location + "x"), location
+    assert not location.startswith(("/%5c", "/%2f"))
+
+
+CROSS = [
+    {"Sec-Fetch-Site": "cross-site", "Origin": f"https://{EVIL}"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Origin": f"https://{EVIL}"},
+    {"Origin": "null"},
+    {"Origin": "http://["},
+]
+
+
+@pytest.mark.parametrize("mount", MOUNTS)
+@pytest.mark.parametrize(
+    "route",
+    [
+        *("upload", "run/forget", "run/classify", "api/forget", "call/forget"),
+        *("call/v2/forget", "queue/join", "cancel", "reset"),
+    ],
+)
+def test_csrf_no_other_site_may_ask_in_a_visitors_name(
+    server: Server, mount: str, route: str
+) -> None:
+    """Gradio answers every site, and lets its page read the answer with the visitor's cookies."""
+    for headers in CROSS:
+        for content in ("application/json", "text/plain"):
+            answer = plain(
+                "POST",
+                f"{server.url}{mount}/gradio_api/{route}",
+                content=b'{"data": ["x"], "session_hash": "s", "fn_index": 1}',
+                headers={**headers, "Content-Type": content},
+            )
+            assert answer.status_code == 403, (headers, content)
+            assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/sign-out", "/review/api/decide", "/healthz"])
+def test_csrf_nor_in_an_operators(server: Server, path: str) -> None:
+    for headers in CROSS:
+        assert plain("POST", server.url + path, headers=headers).status_code == 403
+
+
+def test_csrf_a_receipt_survives_another_sites_attempt(server: Server, face_jpeg: bytes) -> None:
+    receipt = server.classify(face_jpeg, True)["receipt"]
+    url = f"{server.url}/gradio_api/run/forget"
+    plain("POST", url, json={"data": [receipt]}, headers=CROSS[0])
+    own = {"Sec-Fetch-Site": "same-origin", "Origin": server.url}
+    answer = plain("POST", url, json={"data": [receipt]}, headers=own)
+    assert answer.json()["data"] == [{"deleted": 1}]
+
+
+def test_no_other_site_may_read_answers(server: Server) -> None:
+    headers = {"Origin": f"https://{EVIL}", "Access-Control-Request-Method": "POST", "Host": "a.b"}
+    for method, path in (
+        ("OPTIONS", "/gradio_api/run/classify"),
+        ("GET", "/config"),
+        ("GET", "/gradio_api/info"),
+        ("GET", "/"),
+    ):
+        answer = plain(method, server.url + path, headers=headers)
+        assert not [name for name in answer.headers if name.startswith("access-control-")], path
+
+
+@pytest.mark.parametrize("label", ["'; DROP TABLE samples; --", "<script>alert(1)</script>", "../"])
+def test_sql_html_and_paths_in_a_label_or_sample_id_change_nothing(
+    server: Server, label: str, face_jpeg: bytes
+) -> None:
+    answer = server.classify(face_jpeg, True)
+    (sample,) = answer["sample_ids"]
+    before = server.kept()
+    for data in ([answer["receipt"], label, sample], [answer["receipt"], "happy", label]):
+        refused = run(server, "", "feedback", data)
+        assert refused.status_code == 500
+        assert label not in refused.text
+    assert server.kept() == before
+    assert server.client().predict(answer["receipt"], api_name="/forget") == {"deleted": 1}
+
+
+def test_cached_files_of_a_closed_app_are_not_served_by_the_open_one(
+    server: Server, face_jpeg: bytes
+) -> None:
+    """GRADIO.md 2: what an operator saw lay in the cache that all mounts share."""
+    receipt = server.classify(face_jpeg, True)
+    (sample,) = receipt["sample_ids"]
+    database = Database(f"sqlite:///{server.data / 'fer.db'}")
+    Operators(database).add("eve", "a long password", "admin")
+    with httpx.Client(base_url=server.url, timeout=60) as operator:
+        signed = {"name": "eve", "password": "a long password"}
+        assert operator.post("/sign-in", data=signed).status_code == 303
+        faces = [operator.get(f"/review/image/{sample}{side}") for side in ("", "?side=96")]
+    assert [face.status_code for face in faces] == [200, 200]
+    for face in faces:
+        assert "no-store" in face.headers["cache-control"]
+        assert cached(server, face.content) == []
+    kept = next(path for path in server.kept() if sample in path.name)
+    names = (str(kept), kept.name, f"review/image/{sample}", f"/review/image/{sample}")
+    for mount in MOUNTS:
+        for name in names:
+            answer = plain("GET", f"{server.url}{mount}/gradio_api/file={name}")
+            assert answer.status_code in (403, 404)
+            assert b"\xff\xd8" not in answer.content[:2]
+    assert plain("GET", f"{server.url}/review/image/{sample}").status_code == 401
+    Operators(database).remove("eve")
+    database.close()
+    server.client().predict(receipt["receipt"], api_name="/forget")
+
+
+@pytest.mark.parametrize("sample", ["..%2f..%2ffer.db", "%2e%2e/fer.db", "x' OR '1'='1", "%00"])
+def test_path_traversal_in_a_sample_id_needs_a_session_first(server: Server, sample: str) -> None:
+    assert plain("GET", f"{server.url}/review/image/{sample}").status_code in (401, 404)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/sign-in", "/sign-out", "/healthz", "/metrics", "/nothing", "/page/page.js"),
+        *("/review/api/decide", "/gradio_api/cancel", "/gradio_api/reset", "/login"),
+        *("/gradio_api/run/forget", "/gradio_api/call/forget", "/gradio_api/queue/join"),
+    ],
+)
+def test_a_long_body_is_refused_on_every_route(server: Server, path: str) -> None:
+    answer = plain("POST", server.url + path, content=b" " * 300_000)
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 200),
+        ("GET", "/id/", 200),
+        ("GET", "/id", 303),
+        ("GET", "/config", 200),
+        ("GET", "/healthz", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/page/page.js", 200),
+        ("GET", "/page/none.js", 404),
+        ("GET", "/gradio_api/info", 200),
+        ("GET", "/theme.css", 200),
+        ("GET", "/nothing", 404),
+        ("GET", "/gradio_api/proxy=x", 404),
+        ("GET", "/sign-in", 200),
+        ("GET", "/sign-in/style.css", 200),
+        ("GET", "/review", 303),
+        ("GET", "/review/api/board", 401),
+        ("DELETE", "/healthz", 404),
+        ("POST", "/gradio_api/run/forget", 422),
+        ("OPTIONS", "/config", 405),
+    ],
+)
+def test_every_answer_carries_security_headers(
+    server: Server, method: str, path: str, status: int
+) -> None:
+    answer = plain(method, server.url + path)
+    assert answer.status_code == status
+    check_headers(answer.headers)
+
+
+def test_refusals_carry_security_headers(edge: Server, proxy: httpx.Client) -> None:
+    who = somebody()
+    refused = proxy.post(edge.url + "/sign-in", content=b" " * 300_000, headers=who)
+    assert refused.status_code == 413
+    check_headers(refused.headers)
+    for _ in range(5):
+        refused = proxy.post(edge.url + "/sign-in", data={"name": "x"}, headers=who)
+    assert refused.status_code == 429
+    check_headers(refused.headers)
+    refused = proxy.get(edge.url, headers=who | {"Host": "a b"})
+    assert refused.status_code == 400
+    check_headers(refused.headers)
+
+
+def check_headers(headers: httpx.Headers) -> None:
+    policy = headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in policy and "default-src" in policy
+    assert "'unsafe-inline'" not in policy.partition("script-src")[2].partition(";")[0]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["referrer-policy"] == "same-origin"
+    assert headers["permissions-policy"].startswith("camera=(self), microphone=()")
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert headers["x-request-id"]
+    assert "server" not in headers
+
+
+def test_scripts_run_by_a_number_that_nobody_can_guess(server: Server) -> None:
+    """Markup that slips into a page runs nothing: its scripts lack this page's nonce."""
+    nonces = []
+    for _ in range(2):
+        page = plain("GET", server.url + "/")
+        (nonce,) = re.findall(r"'nonce-([\w-]+)'", page.headers["content-security-policy"])
+        assert page.text.count("<script") == page.text.count(f'<script nonce="{nonce}"') > 3
+        nonces.append(nonce)
+    assert nonces[0] != nonces[1]
