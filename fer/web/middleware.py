@@ -171,7 +171,11 @@ def is_open(path: str) -> bool:
 
 
 class SecurityHeaders:
-    """Adds `SECURITY_HEADERS` where a route has not set its own."""
+    """Adds `SECURITY_HEADERS` where a route has not set its own.
+
+    What Gradio's routes answer may show a face: no browser or proxy stores it. Its preview of an
+    uploaded picture, place and time of its taking included, was found in a browser's cache.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -186,6 +190,8 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
+                if "/gradio_api/" in scope["path"]:
+                    headers["Cache-Control"] = "no-store"
             await send(message)
 
         await self.app(scope, receive, sending)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -93,8 +94,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         cluster.run("initdb", "-A", "trust", "-U", "postgres", "-N", "-E", "UTF8", "--no-locale")
         cluster.start()
         yield cluster
-        cluster.stop("immediate")
     finally:
+        with contextlib.suppress(subprocess.CalledProcessError):  # stopped by the test already
+            cluster.stop("immediate")
         shutil.rmtree(base, ignore_errors=True)
 
 

@@ -93,3 +93,12 @@ def test_the_picker_names_each_with_its_figure_and_the_current_one_first(models:
     assert [value for _, value in found] == ["", old]
     assert "New" in found[0][0] and "60 %" in found[0][0]
     assert "Old" in found[1][0] and "80 %" in found[1][0]
+
+
+@pytest.mark.parametrize(("language", "said"), [("en", "train one"), ("id", "melatih")])
+def test_without_a_model_the_page_says_what_is_missing(
+    models: Path, language: str, said: str
+) -> None:
+    shown = model_page(Registry(models), None, Texts(language))
+    assert Texts(language)("error.no_model")[:20] in shown
+    assert said in shown

@@ -70,6 +70,22 @@ def test_the_search_does_not_take_another_picture_for_it(
     assert traces(marked, [tmp_path]) == []
 
 
+@pytest.mark.parametrize("page", ["", "/id"])
+def test_no_browser_stores_the_preview_of_an_uploaded_picture(
+    server: Server, face_jpeg: bytes, page: str
+) -> None:
+    sent = httpx.post(
+        f"{server.url}{page}/gradio_api/upload",
+        files={"files": ("face.jpg", face_jpeg, "image/jpeg")},
+        timeout=60,
+    )
+    (path,) = sent.json()
+    shown = httpx.get(f"{server.url}{page}/gradio_api/file={path}", timeout=60)
+    assert (shown.status_code, len(shown.content)) == (200, len(face_jpeg))
+    assert shown.headers["Cache-Control"] == "no-store"
+    assert "no-store" in sent.headers["Cache-Control"]
+
+
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_programs_leave_no_trace_of_a_picture(tmp_path: Path, marked: Marked) -> None:
