@@ -53,6 +53,8 @@ class Visitor:
             base_url=self.url, headers=headers, timeout=60, trust_env=False
         )
         self._button = -1
+        # A page has one session for as long as it is open.
+        self._session = uuid.uuid4().hex[:11]
 
     async def __aenter__(self) -> Visitor:
         return self
@@ -84,6 +86,9 @@ class Visitor:
         Raises:
             RefusedError: no reading.
         """
+        if hang_up:
+            # Who comes back after hanging up opens the page anew.
+            self._session = uuid.uuid4().hex[:11]
         path = await self._upload(picture, over, hang_up)
         if path is None:
             return None
@@ -145,7 +150,7 @@ class Visitor:
         raise RefusedError(200, "the stream ended without an answer")
 
     async def _by_page(self, payload: dict[str, Any], keep: bool, hang_up: bool) -> Any:
-        session = uuid.uuid4().hex[:11]
+        session = self._session
         body = {"data": [payload, keep, None], "fn_index": self._button, "session_hash": session}
         answer = await self.client.post("/gradio_api/queue/join", json=body)
         _check(answer)

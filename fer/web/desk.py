@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,10 @@ from fer.web.logs import request_id
 from fer.web.notice import notice_version
 
 _LOG = logging.getLogger(__name__)
+
+#: Pictures at hand for each one that is being read: the others wait for the disk, which syncs every
+#: face that is kept, and a slow one must not keep the processors idle.
+AT_HAND = 3
 
 #: What `keep_faces` may be.
 KEEP_FACES = ("largest", "all")
@@ -145,6 +150,7 @@ class Desk:
         self.settings = settings
         self.recogniser = recogniser
         self.store = store
+        self._reading = threading.BoundedSemaphore(settings.threads)
 
     @property
     def collects(self) -> bool:
@@ -188,7 +194,8 @@ class Desk:
                 choices=", ".join(KEEP_FACES),
             )
         try:
-            recognition = self.recogniser.recognise(data, model or None)
+            with self._reading:
+                recognition = self.recogniser.recognise(data, model or None)
         except FerError as error:
             self.meter.refused(error.code)
             raise

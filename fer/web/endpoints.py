@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from fer.errors import FerError
+from fer.web.desk import AT_HAND
 from fer.web.logs import error_sentence
 from fer.web.photo import Photo
 from fer.web.rates import counts_as
@@ -69,7 +70,7 @@ def add_endpoints(services: Services, texts: Texts) -> None:
             [image, keep, model, keep_faces],
             answer,
             api_name="classify",
-            concurrency_limit=services.settings.threads,
+            concurrency_limit=AT_HAND * services.settings.threads,
             concurrency_id="classify",
         )
         gr.Button().click(feedback, [receipt, label, sample], answer, api_name="feedback")

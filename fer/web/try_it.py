@@ -13,7 +13,7 @@ import gradio as gr
 from fer.errors import FerError, ModelError
 from fer.labels import OTHER
 from fer.web import model_page, render
-from fer.web.desk import Answer, Kept, Visitor
+from fer.web.desk import AT_HAND, Answer, Kept, Visitor
 from fer.web.logs import error_sentence
 from fer.web.middleware import SESSION_COOKIE, valid_session
 from fer.web.notice import notice_sentences
@@ -138,7 +138,7 @@ class TryIt:
         quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         reading: dict[str, Any] = {
             "api_visibility": "private",
-            "concurrency_limit": self.services.settings.threads,
+            "concurrency_limit": AT_HAND * self.services.settings.threads,
             "concurrency_id": "classify",
             "show_progress_on": [self.result],
         }
