@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
-from gradio.utils import LRUCache
 
 from fer.errors import FerError, ModelError
 from fer.web import model_page, render
@@ -20,12 +19,10 @@ from fer.web.rates import counts_as
 from fer.web.services import Services
 from fer.web.texts import LANGUAGES, Texts, load
 from fer.web.try_it import TryIt
+from fer.web.unfetched import Unfetched
 
 #: Requests that may wait for a free thread; the next is told to come back.
 QUEUE_SIZE = 64
-
-#: Visitors whose answers are held until they are fetched; more than can wait at a time.
-UNFETCHED = 200
 
 #: Sessions whose choice of faces is held, in memory only.
 SESSIONS = 300
@@ -78,8 +75,7 @@ def build_page(services: Services, texts: Texts) -> Page:
                 _delete(services.desk, texts)
         markup(f"<p>{texts.html('page.footer')}</p>", elem_id="fer-footer")
     page.queue(max_size=QUEUE_SIZE, default_concurrency_limit=services.settings.threads)
-    # Answers that nobody fetched, for the visitor hung up: Gradio would hold two thousand.
-    page._queue.pending_messages_per_session = LRUCache(UNFETCHED)
+    page._queue.pending_messages_per_session = Unfetched()
     return page
 
 

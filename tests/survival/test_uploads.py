@@ -51,3 +51,19 @@ def test_folders_that_go_away_while_they_are_counted(tmp_path: Path) -> None:
     assert len(list(looking)) <= 80
     assert folder.size_bytes() == 0
     folder.close()
+
+
+def test_the_queue_survives_sessions_that_were_let_go() -> None:
+    """Gradio's own mapping raised KeyError, which ended the queue for everybody."""
+    pytest.importorskip("gradio")
+    from fer.web.unfetched import SESSIONS_HELD, Unfetched
+
+    messages = Unfetched()
+    messages["waiting"] = waiting = object()
+    messages["gone"] = object()
+    for number in range(3 * SESSIONS_HELD):
+        messages[f"stranger {number}"] = object()
+        assert messages["waiting"] is waiting
+    assert len(messages) == SESSIONS_HELD
+    assert "gone" not in messages
+    assert messages["gone"].empty()
