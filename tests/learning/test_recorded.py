@@ -22,8 +22,9 @@ RECORDED = Path(__file__).parent / "recorded_training.json"
 def test_the_recorded_recipe_gives_the_recorded_result(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three epochs without the running average, which needs more steps, on a twentieth of the faces;
-    all else is as for the shipped version.
+    """Three epochs on a twentieth of the faces, without the running average, which needs more steps.
+
+    All else is as for the shipped version.
 
     Sums are added up in another order on another processor, so the figures may differ a little;
     a recipe that means something else now is off by far more.
@@ -49,6 +50,6 @@ def test_the_recorded_recipe_gives_the_recorded_result(
     figures = json.loads(run.stdout.strip().splitlines()[-1])
     history = json.loads((Path(figures["run"]) / "history.json").read_text(encoding="utf-8"))
     assert [row["loss"] for row in history] == pytest.approx(recorded["loss"], rel=0.02)
-    assert [row["val_loss"] for row in history] == pytest.approx(recorded["val_loss"], rel=0.05)
+    assert [row["val_loss"] for row in history] == pytest.approx(recorded["val_loss"], rel=0.1)
     for name in ("accuracy", "ferplus_accuracy"):
         assert figures[name] == pytest.approx(recorded[name], abs=0.06), name
