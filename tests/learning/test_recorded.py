@@ -22,7 +22,7 @@ RECORDED = Path(__file__).parent / "recorded_training.json"
 def test_the_recorded_recipe_gives_the_recorded_result(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three epochs on a twentieth of the faces, without the running average, which needs more steps.
+    """Three epochs on a twentieth of the faces, without the running average: it needs more steps.
 
     All else is as for the shipped version.
 
