@@ -287,10 +287,10 @@ class Database:
         if inode == self._inode:
             return
         if not self.path.parent.is_dir():
-            raise StorageError(f"The folder {self.path.parent} is gone.", reason="removed")
+            raise StorageError("The folder of the database is gone.", reason="removed")
         if self.path.parent.stat().st_dev != self._device:
             # A new database here would be hidden as soon as the disk is back.
-            raise StorageError(f"The disk of {self.path.parent} is gone.", reason="removed")
+            raise StorageError("The disk of the database is gone.", reason="removed")
         with self._reopening:
             try:
                 known = self.path.stat().st_ino == self._inode
