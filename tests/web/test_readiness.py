@@ -55,6 +55,12 @@ def one_bit(version: Path) -> None:
     (version / LITERT_FILE).write_bytes(data)
 
 
+def swapped(version: Path) -> None:
+    """A whole file, of another version: only the hash tells."""
+    other = min(path for path in version.parent.iterdir() if path.is_dir())
+    (version / LITERT_FILE).write_bytes((other / LITERT_FILE).read_bytes())
+
+
 def missing(version: Path) -> None:
     (version / LITERT_FILE).unlink()
 
@@ -68,7 +74,7 @@ def no_manifest(version: Path) -> None:
     (version / MANIFEST).unlink()
 
 
-FAULTS = (cut_off, one_bit, missing, newer, no_manifest)
+FAULTS = (cut_off, one_bit, swapped, missing, newer, no_manifest)
 
 
 @contextmanager
