@@ -125,11 +125,9 @@ def collected_line(
     planned = gain if gain > 0.01 else WORTHWHILE
     # Where nothing differed there is no spread to plan by: one differing session stands in.
     error = max(error, float(weights.max()))
-    more = max(1, faces_for_power(n, error, planned, alpha) - n)
-    sentence += (
-        f"not below {alpha:g}. About {more:,} more decisions would show a gain of {planned:.1%} "
-        "four times in five."
-    )
+    more = max(0, faces_for_power(n, error, planned, alpha) - n)
+    asked = f"About {more:,} more decisions would show" if more else "So many would have shown"
+    sentence += f"not below {alpha:g}. {asked} a gain of {planned:.1%} four times in five."
     return Line("collected", False, sentence, figures | {"more_needed": more})
 
 

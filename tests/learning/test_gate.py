@@ -115,6 +115,13 @@ def test_no_gain_is_refused_and_says_how_many_more_are_needed() -> None:
     assert "more decisions would show a gain" in verdict.sentence
 
 
+def test_where_a_gain_would_have_shown_no_more_decisions_are_asked_for() -> None:
+    verdict = line(2000, gained=12, lost=10)
+    assert verdict.passed is False
+    assert verdict.figures["more_needed"] == 0
+    assert "So many would have shown a gain of 5.0% four times in five." in verdict.sentence
+
+
 @pytest.mark.parametrize(("n", "group"), [(19, 1), (40, 10)])
 def test_too_few_faces_or_visitors_are_no_test(n: int, group: int) -> None:
     verdict = line(n, gained=n, lost=0, group=group)
