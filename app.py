@@ -8,7 +8,7 @@ import uvicorn
 
 from fer.config import Settings, load_settings
 from fer.errors import FerError
-from fer.web.environment import prepare
+from fer.web.environment import prepare, share_heaps
 from fer.web.logs import configure
 from fer.web.retraining_child import scheduled_retraining
 from fer.web.uploads import UploadFolder
@@ -16,6 +16,7 @@ from fer.web.uploads import UploadFolder
 
 def main() -> int:
     """Serve the pages until interrupted; the exit code."""
+    share_heaps()
     try:
         settings = load_settings()
         configure(settings.log_format)
