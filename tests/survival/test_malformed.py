@@ -79,9 +79,7 @@ def test_a_crash_of_the_process_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
 @pytest.mark.parametrize(
     ("kind", "side", "limit"), [("WEBP", 4100, 16), ("AVIF", 5200, 26), ("JPEG", 5300, 28)]
 )
-def test_a_decoder_that_copies_much_is_given_fewer_pixels(
-    kind: str, side: int, limit: int, options: dict[str, bool]
-) -> None:
+def test_a_decoder_that_copies_much_is_given_fewer_pixels(kind: str, side: int, limit: int) -> None:
     """An animated WebP of some kilobytes that claimed 32 megapixels took 687 MB and 4.6 s."""
     stream = io.BytesIO()
     Image.new("RGB", (40, 40)).save(

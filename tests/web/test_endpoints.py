@@ -24,7 +24,9 @@ def rows(server: Server, query: str, *values: object) -> list[tuple[Any, ...]]:
 def test_an_answer_has_the_promised_form(server: Server, face_jpeg: bytes) -> None:
     before = server.kept()
     answer = server.classify(face_jpeg, False)
-    assert set(answer) == {"faces", "sample_ids", "receipt", "model", "notice_version"}
+    assert set(answer) == {
+        *("faces", "sample_ids", "receipt", "model", "notice_version", "request_id")
+    }
     (face,) = answer["faces"]
     assert set(face) == {
         *("box", "roll", "label", "certain", "confidence", "probabilities", "quality"),
