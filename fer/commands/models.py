@@ -21,6 +21,8 @@ app = typer.Typer(no_args_is_help=True, help="List, compare, promote and remove 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Version = Annotated[str, typer.Argument(help="A version, as `fer models list` names it.")]
+TrainedOn = Annotated[Path, typer.Argument(help="What the version was trained on.")]
+Votes = Annotated[Path | None, typer.Option(help="FER+ votes, where it was trained towards them.")]
 
 
 def _registry() -> Registry:
@@ -153,10 +155,8 @@ def rollback() -> None:
 @app.command()
 def replay(
     version: Version,
-    data: Annotated[Path, typer.Argument(help="What the version was trained on.")],
-    votes: Annotated[
-        Path | None, typer.Option(help="FER+ votes, where it was trained towards them.")
-    ] = None,
+    data: TrainedOn,
+    votes: Votes = None,
     classes: Annotated[
         str | None, typer.Option(help="As given to fer train, where it was.")
     ] = None,
@@ -185,10 +185,8 @@ def replay(
 @app.command()
 def card(
     version: Version,
-    data: Annotated[Path, typer.Argument(help="What the version was trained on.")],
-    votes: Annotated[
-        Path | None, typer.Option(help="FER+ votes, where it was trained towards them.")
-    ] = None,
+    data: TrainedOn,
+    votes: Votes = None,
     elsewhere: Annotated[
         list[Path] | None,
         typer.Option(help="Other labelled pictures to measure end to end; repeat it."),

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fer.errors import DataError
-from fer.files import sha256_of, write_atomically
 from fer.learning.assessment import assess, in_model_order
 from fer.learning.cards import make_card
 from fer.learning.datasets import load_faces, open_dataset, read_votes
@@ -22,8 +20,9 @@ from fer.learning.layouts import TEST, TRAIN, VALIDATION
 from fer.learning.material import open_model
 from fer.learning.measuring import add_int8, assess_faces, latency, write_plots
 from fer.learning.runs import measured_on
+from fer.learning.versions import rewrite_files
 from fer.manifest import Manifest
-from fer.registry import CARD_FILE, INT8_FILE, KERAS_FILE, LITERT_FILE, MANIFEST, Registry
+from fer.registry import CARD_FILE, INT8_FILE, LITERT_FILE, Registry
 from fer.vision.classifier import Classifier
 
 _METRICS = "metrics.json"
@@ -91,19 +90,12 @@ def renew_card(
         # As the manifest will read it, so that the same manifest makes the same card.
         renewed = manifest.model_copy(update={"metrics": json.loads(json.dumps(metrics))})
         (new / CARD_FILE).write_text(make_card(renewed), encoding="utf-8")
-        files = manifest.files | {file.name: sha256_of(file) for file in new.iterdir()}
+        files = dict(manifest.files)
         if int8 and INT8_FILE in files and not (new / INT8_FILE).exists():
             del files[INT8_FILE]
             (folder / INT8_FILE).unlink(missing_ok=True)
-        renewed = renewed.model_copy(update={"files": files})
-        # The manifest last: until then a crash leaves a version whose card is refused, and this
-        # can run again.
-        for file in sorted(new.iterdir()):
-            write_atomically(folder / file.name, file.read_bytes())
-            shutil.copymode(folder / KERAS_FILE, folder / file.name)
-    write_atomically(folder / MANIFEST, (renewed.model_dump_json(indent=1) + "\n").encode())
-    shutil.copymode(folder / KERAS_FILE, folder / MANIFEST)
-    return renewed
+        contents = {file.name: file.read_bytes() for file in sorted(new.iterdir())}
+    return rewrite_files(registry, manifest, contents, files=files, metrics=renewed.metrics)
 
 
 def _end_to_end(

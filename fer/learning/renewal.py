@@ -7,19 +7,18 @@ stay as they are; only what retraining rehearses on is made again.
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Callable
 from dataclasses import fields
 
 from fer.errors import DataError, ManifestError
-from fer.files import sha256_of, write_atomically
 from fer.learning.material import open_model
 from fer.learning.recipe import Recipe
 from fer.learning.replay import make_replay
 from fer.learning.runfolder import Request
 from fer.learning.runs import load_splits
+from fer.learning.versions import rewrite_files
 from fer.manifest import Manifest
-from fer.registry import KERAS_FILE, MANIFEST, REPLAY_FILE, Registry
+from fer.registry import REPLAY_FILE, Registry
 
 
 def renew_replay(
@@ -60,15 +59,7 @@ def renew_replay(
         (held.crops, splits.targets(held, recipe), splits.accepted(held)),
         seed=recipe.seed,
     )
-    folder = registry.path(version)
     buffer = io.BytesIO()
     replay.save(buffer)
-    # The replay first: a crash in between leaves one that is refused until this runs again.
-    write_atomically(folder / REPLAY_FILE, buffer.getvalue())
-    files = manifest.files | {REPLAY_FILE: sha256_of(folder / REPLAY_FILE)}
-    renewed = manifest.model_copy(update={"files": files, "freeze_point": replay.freeze_point})
-    text = renewed.model_dump_json(indent=1) + "\n"
-    write_atomically(folder / MANIFEST, text.encode())
-    for name in (REPLAY_FILE, MANIFEST):
-        shutil.copymode(folder / KERAS_FILE, folder / name)
-    return renewed
+    contents = {REPLAY_FILE: buffer.getvalue()}
+    return rewrite_files(registry, manifest, contents, freeze_point=replay.freeze_point)

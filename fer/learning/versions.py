@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import keras
 
-from fer.files import fsync_folder, sha256_of
+from fer.files import fsync_folder, sha256_of, write_atomically
 from fer.learning.conversion import convert
 from fer.manifest import Manifest
 from fer.registry import KERAS_FILE, LITERT_FILE, MANIFEST, UNFINISHED, Registry
@@ -69,6 +70,34 @@ class VersionFolder:
         os.replace(self.path, self.registry.folder / self.version)
         fsync_folder(self.registry.folder)
         return manifest
+
+
+def rewrite_files(
+    registry: Registry, manifest: Manifest, contents: Mapping[str, bytes], **fields: Any
+) -> Manifest:
+    """Write files of a finished version again, and the manifest that names them.
+
+    The manifest comes last: a crash before it leaves files that are refused, as their hashes
+    differ, until this runs again.
+
+    Args:
+        contents: bytes by file name.
+        fields: of the manifest that change, but for `files`, unless some are to go from it.
+
+    Returns:
+        The new manifest.
+    """
+    folder = registry.path(manifest.version)
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    hashes = {name: sha256_of(folder / name) for name in contents}
+    files = fields.pop("files", manifest.files) | hashes
+    renewed = manifest.model_copy(update={**fields, "files": files})
+    write_atomically(folder / MANIFEST, (renewed.model_dump_json(indent=1) + "\n").encode())
+    for name in (*contents, MANIFEST):
+        # A temporary file is for its owner alone; these are for whoever may read the model.
+        shutil.copymode(folder / KERAS_FILE, folder / name)
+    return renewed
 
 
 def remove_unfinished(registry: Registry) -> list[str]:

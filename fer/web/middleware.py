@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import re
 import secrets
@@ -23,6 +25,10 @@ SMALL_BODY = 256 * 1024
 
 #: Room for what surrounds a picture in a multipart body, in bytes.
 _MULTIPART = 16 * 1024
+
+#: How long, and how much of it, a body is taken that is refused anyway.
+_LINGER_SECONDS = 5
+_LINGER_BYTES = 64 * 1024 * 1024
 
 #: A name that can never exist (RFC 6761), and where Gradio's page builds on it.
 _NOBODY = "fer.invalid"
@@ -97,11 +103,13 @@ class BodyLimit:
             return
         seen = 0
         over = started = False
+        more = True
 
         async def limited_receive() -> Message:
-            nonlocal seen, over
+            nonlocal seen, over, more
             message = await receive()
             if message["type"] == "http.request":
+                more = message.get("more_body", False)
                 seen += len(message.get("body", b""))
                 if seen > limit:
                     over = True
@@ -120,13 +128,16 @@ class BodyLimit:
         except _TooLong:
             over = True
         if over and not started:
-            await self._refuse(scope, receive, send)
+            await self._refuse(scope, receive, send, more)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, more: bool = True) -> None:
         self.refused("body")
         texts = Texts(request_language(scope))
         megabytes = f"{self.picture_bytes / 1_000_000:g}"
         sentence = texts("error.picture_too_large", limit=megabytes, unit="MB")
+        # Who asks first ("Expect: 100-continue") has not sent the body yet, and need not.
+        if more and Headers(scope=scope).get("expect", "").lower() != "100-continue":
+            await linger(receive)
         # The rest of the body is not read, so the connection cannot be used again.
         response = PlainTextResponse(sentence, 413, headers={"Connection": "close"})
         await response(scope, receive, send)
@@ -134,6 +145,22 @@ class BodyLimit:
 
 class _TooLong(Exception):
     """A body went past its limit; never leaves `BodyLimit`."""
+
+
+async def linger(receive: Receive) -> None:
+    """Take of a body that is too long what comes in `_LINGER_SECONDS`, at most `_LINGER_BYTES`.
+
+    Closing a connection on which bytes lie unread resets it, and the other end may lose an answer
+    that it had received already (RFC 9112, section 9.6).
+    """
+    left = _LINGER_BYTES
+    more = True
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while more and left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                more = message.get("more_body", False)
 
 
 async def drain(receive: Receive) -> None:

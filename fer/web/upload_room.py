@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from starlette.concurrency import run_in_threadpool
@@ -13,6 +14,9 @@ from fer.web.texts import Texts
 
 #: Seconds after which a refused visitor may try again: most pictures are read within one.
 _RETRY = 30
+
+#: Seconds for which a look at the folder is good enough, while it is less than half full.
+_HOLDS = 1.0
 
 
 class UploadRoom:
@@ -38,11 +42,22 @@ class UploadRoom:
         self.size = size
         self.most = most
         self.refused = refused
+        self._roomy_until = float("-inf")
+
+    def _is_full(self) -> bool:
+        """Whether there is no room; walking through the folder at each upload would cost most."""
+        now = time.monotonic()
+        if now < self._roomy_until:
+            return False
+        size = self.size()
+        if size < self.most / 2:
+            self._roomy_until = now + _HOLDS
+        return size >= self.most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         posted = scope["type"] == "http" and scope["method"] == "POST"
         upload = posted and scope["path"].rstrip("/").endswith("/gradio_api/upload")
-        if upload and await run_in_threadpool(self.size) >= self.most:
+        if upload and await run_in_threadpool(self._is_full):
             self.refused("uploads_full")
             sentence = Texts(request_language(scope))("error.uploads_full")
             headers = {"Retry-After": str(_RETRY)}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -17,81 +14,29 @@ from gradio_client import Client, handle_file
 from fer.collection.opening import open_store
 from fer.collection.operators import Operators
 from fer.config import Settings
+from tests.deploy.echo import LIES, Echo, echoing
 from tests.deploy.proxied import Proxied, behind_nginx, running_nginx
 from tests.support import make_version
 
 PASSWORD = "a long password"
 
 
-class Echo(BaseHTTPRequestHandler):
-    """Answers with what it was sent; under /events with an event, then another when let go."""
-
-    protocol_version = "HTTP/1.1"
-    let_go = threading.Event()
-
-    def do_GET(self) -> None:
-        if self.path == "/events":
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            self._chunk(b"data: first\n\n")
-            self.let_go.wait(60)
-            self._chunk(b"data: second\n\n")
-            self._chunk(b"")
-            return
-        self._tell(0)
-
-    def do_POST(self) -> None:
-        left = length = int(self.headers["Content-Length"])
-        while left:
-            left -= len(self.rfile.read(min(left, 65536)))
-        self._tell(length)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Not on the console."""
-
-    def _chunk(self, data: bytes) -> None:
-        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-
-    def _tell(self, length: int) -> None:
-        headers = [[name.lower(), value] for name, value in self.headers.items()]
-        told = json.dumps({"path": self.path, "headers": headers, "length": length}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(told)))
-        self.end_headers()
-        self.wfile.write(told)
-
-
 @pytest.fixture(scope="module")
 def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     """nginx before an echo; `server` is None here."""
     folder = tmp_path_factory.mktemp("echo")
-    upstream = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
-    upstream.daemon_threads = True
-    threading.Thread(target=upstream.serve_forever, daemon=True).start()
-    with running_nginx(folder, upstream.server_address[1]) as (plain, secure):
+    with echoing() as upstream, running_nginx(folder, upstream) as (plain, secure):
         yield Proxied(
             f"https://localhost:{secure}/fer",
             f"http://127.0.0.1:{plain}",
             None,  # type: ignore[arg-type]
             folder,
         )
-    upstream.shutdown()
 
 
 def test_what_a_visitor_claims_about_himself_does_not_reach_the_page(echo: Proxied) -> None:
-    lies = {
-        "X-Forwarded-For": "203.0.113.7",
-        "X-Forwarded-Proto": "http",
-        "X-Forwarded-Host": "evil.example",
-        "X-Forwarded-Port": "81",
-        "X-Forwarded-Prefix": "/evil",
-        "X-Real-IP": "203.0.113.7",
-        "Forwarded": "for=203.0.113.7;host=evil.example",
-    }
     with echo.browse() as browser:
-        told = browser.get(echo.url + "/a", headers=lies).json()
+        told = browser.get(echo.url + "/a", headers=LIES).json()
     sent = [
         (name, value) for name, value in told["headers"] if "forwarded" in name or "-ip" in name
     ]

@@ -12,11 +12,14 @@ import http.client
 import http.server
 import json
 import re
+import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -436,6 +439,24 @@ def test_path_traversal_in_a_sample_id_needs_a_session_first(server: Server, sam
 def test_a_long_body_is_refused_on_every_route(server: Server, path: str) -> None:
     answer = plain("POST", server.url + path, content=b" " * 300_000)
     assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("head", ["Content-Length: 300000", "Transfer-Encoding: chunked"])
+def test_a_refused_body_still_on_its_way_does_not_cost_the_answer(
+    server: Server, head: str
+) -> None:
+    """A connection closed before all was read is reset, and the sentence with it."""
+    path = "/gradio_api/run/forget"
+    where = urlsplit(server.url)
+    body = b" " * 300_000
+    if "chunked" in head:
+        body = b"493e0\r\n" + body + b"\r\n0\r\n\r\n"
+    with socket.create_connection((where.hostname, where.port), timeout=30) as line:
+        line.sendall(f"POST {path} HTTP/1.1\r\nHost: {where.netloc}\r\n{head}\r\n\r\n".encode())
+        for part in (body[:290_000], body[290_000:]):
+            time.sleep(0.3)
+            line.sendall(part)
+        assert line.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
 @pytest.mark.parametrize(
