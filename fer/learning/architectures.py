@@ -171,7 +171,10 @@ def _application(pixels: Any, network: Network, weights: str | Path | None) -> A
             include_top=False,
             weights=str(weights) if weights is not None else None,
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:
+        # Keras raises a bare Exception where a download fails.
+        if not isinstance(error, OSError | ValueError) and "URL fetch failure" not in str(error):
+            raise
         hint = (
             "fetching them needs the network; give a file with --weights PATH, or --weights none"
             if weights == "imagenet"

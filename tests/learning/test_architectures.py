@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import keras
 import numpy as np
 import pytest
 
-from fer.learning.architectures import FREEZE_POINTS, Network
+from fer.errors import TrainingError
+from fer.learning.architectures import FREEZE_POINTS, Network, build
 from fer.learning.recipe import ARCHITECTURES, Recipe
 from fer.learning.replay import LARGEST_REPLAY, cut, load_replay
 from fer.learning.runfolder import Request, start_run
@@ -26,6 +28,18 @@ LARGE = ("resnet50", "vgg16", "vgg19")
 
 def test_every_network_has_freeze_points_and_a_test() -> None:
     assert set(FREEZE_POINTS) == set(ARCHITECTURES) == {*SMALL, *LARGE}
+
+
+def test_weights_that_cannot_be_fetched_are_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nobody listens on port 9, and nothing was fetched before."""
+    module = keras.src.applications.mobilenet_v2
+    fetch = functools.partial(module.file_utils.get_file, cache_dir=str(tmp_path))
+    monkeypatch.setattr(module.file_utils, "get_file", fetch)
+    monkeypatch.setattr(module, "BASE_WEIGHT_PATH", "http://127.0.0.1:9/")
+    with pytest.raises(TrainingError, match="fetching them needs the network"):
+        build(Network("mobilenet_v2", classes=2, crop_size=32, image_size=32), "imagenet")
 
 
 def train(architecture: str, data: Path, models: Path, runs: Path) -> str:
