@@ -8,8 +8,9 @@ import threading
 import time
 
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
-from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
+from limits.strategies import FixedWindowRateLimiter
+
+from fer.web.counters import MOST_COUNTERS, BoundedStorage
 
 #: Wrong passwords in a minute, for one name or from one address, before the door stays shut.
 WRONG_A_MINUTE = 10
@@ -21,15 +22,28 @@ LOCK_SECONDS = 300
 class Lockout:
     """Counts attempts by name and by address, in this process's memory.
 
+    The minute begins with the first attempt. Attempts and locks are counted apart, so that a
+    flood of made-up names pushes no lock out.
+
     An attempt counts from its beginning, so that many at once cannot all slip through, and is
     struck off when the password was right. Names that no operator has are counted like others:
     the answer does not tell which names exist.
+
+    Args:
+        wrong: passwords in a minute before the door stays shut.
+        lock_seconds: how long it then does.
+        most: counters of each kind held at the same time.
     """
 
-    def __init__(self, wrong: int = WRONG_A_MINUTE, lock_seconds: int = LOCK_SECONDS) -> None:
-        storage = MemoryStorage()
-        self._attempts = MovingWindowRateLimiter(storage)
-        self._locks = FixedWindowRateLimiter(storage)
+    def __init__(
+        self,
+        wrong: int = WRONG_A_MINUTE,
+        lock_seconds: int = LOCK_SECONDS,
+        most: int = MOST_COUNTERS,
+    ) -> None:
+        self.counted, self.locked = BoundedStorage(most), BoundedStorage(most)
+        self._attempts = FixedWindowRateLimiter(self.counted)
+        self._locks = FixedWindowRateLimiter(self.locked)
         self._attempt = RateLimitItemPerMinute(wrong)
         self._lock = RateLimitItemPerSecond(1, lock_seconds, namespace="LOCK")
         self._turn = threading.Lock()

@@ -13,13 +13,13 @@ from typing import Any, Literal, TypeVar, get_args
 
 import gradio as gr
 from limits import RateLimitItem, parse_many
-from limits.storage.base import Storage
 from limits.strategies import FixedWindowRateLimiter
 from pydantic import TypeAdapter, ValidationError
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fer.config import Settings
+from fer.web.counters import MOST_COUNTERS, BoundedStorage
 from fer.web.logs import id_in
 from fer.web.middleware import drain, inner_path, request_language, session_of
 from fer.web.proxies import address_of, client_of
@@ -29,9 +29,6 @@ from fer.web.texts import Texts
 Kind = Literal["classify", "feedback", "forget", "sign_in", "upload", "other"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-
-#: Counters held at most; beyond, the oldest are dropped. About 300 bytes each.
-MOST_COUNTERS = 40_000
 
 #: Uploads for each picture that may be read: some are chosen again before they are sent.
 _UPLOADS = 2
@@ -51,74 +48,6 @@ def counts_as(kind: Kind) -> Callable[[_F], _F]:
         return function
 
     return mark
-
-
-class BoundedStorage(Storage):
-    """Counters in this process's memory, never more than `most`.
-
-    `limits` has a storage in memory too, which grows with the addresses that ask and walks
-    through all counters again and again.
-
-    Args:
-        most: counters held at the same time.
-        clock: seconds since the epoch.
-    """
-
-    STORAGE_SCHEME = ["fer-bounded"]  # noqa: RUF012
-
-    def __init__(self, most: int = MOST_COUNTERS, clock: Callable[[], float] = time.time) -> None:
-        super().__init__()
-        self._most = most
-        self._clock = clock
-        # Key → (count, end of its window), the oldest window first.
-        self._counters: dict[str, tuple[int, float]] = {}
-
-    def __len__(self) -> int:
-        return len(self._counters)
-
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        return ValueError
-
-    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        """Count `amount` more; the window begins with the first."""
-        count = self.get(key)
-        if count:
-            end = self._counters[key][1]
-        else:
-            self._counters.pop(key, None)
-            end = self._clock() + expiry
-            if len(self._counters) >= self._most:
-                self._make_room()
-        self._counters[key] = (count + amount, end)
-        return count + amount
-
-    def get(self, key: str) -> int:
-        """The count of a window that has not ended, else 0."""
-        count, end = self._counters.get(key, (0, 0.0))
-        return count if end > self._clock() else 0
-
-    def get_expiry(self, key: str) -> float:
-        """When the window ends."""
-        return self._counters.get(key, (0, self._clock()))[1]
-
-    def check(self) -> bool:
-        return True
-
-    def reset(self) -> int | None:
-        count = len(self._counters)
-        self._counters.clear()
-        return count
-
-    def clear(self, key: str) -> None:
-        self._counters.pop(key, None)
-
-    def _make_room(self) -> None:
-        now = self._clock()
-        self._counters = {k: value for k, value in self._counters.items() if value[1] > now}
-        if len(self._counters) > self._most * 3 // 4:
-            for key in list(self._counters)[: self._most // 4]:
-                del self._counters[key]
 
 
 class Rates:

@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 from fer.config import Settings
 from fer.errors import ModelError
 from fer.web.logs import RequestLog
+from fer.web.lost_events import LostEvents
 from fer.web.metrics import Metrics, add_metrics
 from fer.web.middleware import BodyLimit, ClosedDoors, Pages, SecurityHeaders
 from fer.web.operator_transfer import IMPORT_BYTES, IMPORT_ROUTE
@@ -73,6 +74,7 @@ def create_app(settings: Settings, uploads: UploadFolder) -> FastAPI:
     # The last one added is the outermost.
     refused = metrics.refused
     app.add_middleware(UploadFaults, routes=PICTURE_ROUTES)
+    app.add_middleware(LostEvents)
     app.add_middleware(Pages, dress=dresser(_assets_version(), settings.max_image_mb))
     app.add_middleware(
         UploadRoom,

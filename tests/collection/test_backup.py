@@ -428,14 +428,26 @@ def test_a_bomb_is_refused_for_its_size(
 
 
 def test_a_member_larger_than_promised_is_not_read_to_its_end(
-    made: Made, empty: Settings, tmp_path: Path
+    made: Made, empty: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """That it is refused in the end is not enough: a bomb would be unpacked before."""
+    unpacked = 0
+    plain = zipfile.ZipExtFile.read
+
+    def counted(self: zipfile.ZipExtFile, n: int | None = -1) -> bytes:
+        nonlocal unpacked
+        data = plain(self, n)
+        unpacked += len(data)
+        return data
 
     def grow(members: dict[str, bytes], manifest: dict[str, object]) -> None:
         members[first(members, "pictures/")] = bytes(30_000_000)
 
+    bomb = rewritten(made.file, grow)
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", counted)
     with pytest.raises(BackupError, match="damaged"):
-        restore(rewritten(made.file, grow), empty)
+        restore(bomb, empty)
+    assert unpacked < 10_000_000
 
 
 def test_a_newer_versions_backup_is_refused_with_a_sentence(

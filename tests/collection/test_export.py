@@ -183,6 +183,17 @@ def test_hostile_archives_are_refused_file_by_file(
             import_pictures(store, source, Reader(finds=True))
 
 
+def test_a_name_that_is_no_label_is_no_decision_either(store: SampleStore, tmp_path: Path) -> None:
+    """A suggestion must be one of the model's labels; a decision may be new, so its name counts."""
+    Operators(store.database, hasher=PasswordHasher(1, 8, 1)).add("ada", "a long password")
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for folder in ("=cmd()", "a:b", "con", "new one"):
+            archive.writestr(f"{folder}/a.jpg", jpeg())
+    report = import_pictures(store, tmp_path / "in.zip", Reader(finds=True), as_decisions="ada")
+    assert set(report.refused) == {"=cmd()/a.jpg", "a:b/a.jpg", "con/a.jpg"}
+    assert report.imported == 1
+
+
 def test_links_in_a_folder_are_not_followed(store: SampleStore, tmp_path: Path) -> None:
     (tmp_path / "secret.jpg").write_bytes(jpeg())
     (tmp_path / "in" / "sad").mkdir(parents=True)

@@ -185,3 +185,21 @@ def test_no_picture_file_name_receipt_or_cookie_is_logged(
     for secret in (mark, receipt, who["X-Forwarded-For"], answer["sample_ids"][0]):
         assert secret not in edge.log
     assert all("request_id" in line for line in lines(edge) if line["logger"] == "fer.requests")
+
+
+@pytest.mark.parametrize(
+    "path", ["call/forget/{}", "call/v2/forget/{}", "queue/data?session_hash={}"]
+)
+def test_asking_for_an_event_that_never_was_leaves_no_traceback(
+    edge: Server, proxy: httpx.Client, path: str
+) -> None:
+    """Gradio says so to who asks, and then raises: a stranger filled the log."""
+    before = len(edge.log)
+    url = f"{edge.url}/gradio_api/{path.format(uuid.uuid4().hex)}"
+    answer = proxy.get(url, headers=somebody())
+    assert answer.status_code == 200
+    assert "404" in answer.text and ("event: error" in answer.text or "not_found" in answer.text)
+    # A request that is answered later is in the log only after this one.
+    refused = proxy.post(f"{edge.url}/gradio_api/run/none", json={"data": []}, headers=somebody())
+    assert refused.headers["x-request-id"] in edge.log[before:]
+    assert "Traceback" not in edge.log[before:]

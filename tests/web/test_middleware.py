@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +20,7 @@ from fer.web.middleware import (
     json_script,
     valid_session,
 )
+from fer.web.proxies import KnownHosts
 
 
 @pytest.fixture
@@ -96,6 +97,28 @@ def test_a_language_never_leads_to_another_site(client: TestClient) -> None:
     for wish in ("//evil.example", "https://evil.example", "\\evil"):
         answer = client.get("/", params={"lang": wish}, headers={"accept-language": "id"})
         assert answer.headers["location"] == "/id/"
+
+
+@pytest.mark.parametrize(
+    ("target", "location"),
+    [
+        ("http://testserver/there?x=1", "/there?x=1"),
+        ("http://testserver//evil.example/", "/evil.example/"),
+        ("http://testserver/\\\\evil.example", "/evil.example"),
+        ("/there", "/there"),
+    ],
+)
+def test_a_redirect_names_no_host_and_begins_with_one_slash(target: str, location: str) -> None:
+    """Frameworks put the request's `Host` before the path, two slashes of a path included."""
+    app = FastAPI()
+
+    @app.get("/")
+    def moved() -> Response:
+        return Response(status_code=303, headers={"Location": target})
+
+    app.add_middleware(KnownHosts)
+    answer = TestClient(app, follow_redirects=False).get("/")
+    assert answer.headers["location"] == location
 
 
 def test_other_routes_are_left_alone(client: TestClient) -> None:

@@ -336,6 +336,25 @@ def test_a_right_password_strikes_the_wrong_ones_off() -> None:
         lockout.right("ada", "10.0.0.1")
 
 
+def test_a_million_names_leave_memory_bounded() -> None:
+    """The storage of `limits` keeps every name that was ever tried."""
+    lockout = Lockout(wrong=1, most=500)
+    for number in range(2000):
+        lockout.begin(f"name {number}", f"10.0.{number >> 8}.{number & 255}")
+        lockout.wrong(f"name {number}", f"10.0.{number >> 8}.{number & 255}")
+        assert len(lockout.counted) <= 500 and len(lockout.locked) <= 500
+
+
+def test_a_flood_of_names_unlocks_nobody() -> None:
+    lockout = Lockout(wrong=2, most=500)
+    for _ in range(2):
+        assert lockout.begin("ada", "10.0.0.1") == 0
+        lockout.wrong("ada", "10.0.0.1")
+    for number in range(2000):
+        lockout.begin(f"name {number}", f"10.1.{number >> 8}.{number & 255}")
+    assert lockout.begin("ada", "10.0.0.2") > 0
+
+
 # Sessions
 
 

@@ -15,8 +15,9 @@ from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from fer.config import Settings
+from fer.web.counters import BoundedStorage
 from fer.web.proxies import ClientAddress, address_of
-from fer.web.rates import BoundedStorage, Rates
+from fer.web.rates import Rates
 from tests.web.conftest import somebody
 from tests.web.serving import Server
 
