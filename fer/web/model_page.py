@@ -120,9 +120,9 @@ def _figures(measured: Mapping[str, Any], texts: Texts) -> str:
         value = measured.get(name)
         if not isinstance(value, int | float):
             continue
-        shown = _shown(name, float(value), texts) + _interval(name, measured, texts)
+        shown = html.escape(_shown(name, float(value), texts)) + _interval(name, measured, texts)
         rows.append(
-            f"<div><dt>{texts.html(f'figure.{name}')}</dt><dd>{html.escape(shown)}</dd>"
+            f"<div><dt>{texts.html(f'figure.{name}')}</dt><dd>{shown}</dd>"
             f"<dd>{texts.html(f'figure.{name}.means')}</dd></div>"
         )
     if not rows:
@@ -131,14 +131,14 @@ def _figures(measured: Mapping[str, Any], texts: Texts) -> str:
 
 
 def _interval(name: str, measured: Mapping[str, Any], texts: Texts) -> str:
-    """The 95 % interval of a figure in brackets; empty where none was measured."""
+    """HTML of the 95 % interval of a figure; empty where none was measured."""
     bounds = measured.get(f"{name}_interval")
     if not isinstance(bounds, list | tuple) or len(bounds) != 2:
         return ""
     if not all(isinstance(bound, int | float) for bound in bounds):
         return ""
     low, high = (_shown(name, float(bound), texts) for bound in bounds)
-    return f" ({low} … {high})"
+    return f"<small>{texts.html('figure.interval', low=low, high=high)}</small>"
 
 
 def _shown(name: str, value: float, texts: Texts) -> str:
@@ -166,9 +166,10 @@ def _confusion(measured: Mapping[str, Any], manifest: Manifest, texts: Texts) ->
         rows.append(f'<tr><th scope="row">{html.escape(texts.label(str(name)))}</th>{cells}</tr>')
     return (
         f"<h3>{texts.html('model.confusion')}</h3>"
+        f'<p id="fer-confusion-means">{texts.html("model.confusion_means")}</p>'
         f'<div class="fer-scroll" tabindex="0" role="region" '
-        f'aria-label="{texts.html("model.confusion")}"><table class="fer-confusion">'
-        f"<caption>{texts.html('model.confusion_means')}</caption>"
+        f'aria-label="{texts.html("model.confusion")}"><table class="fer-confusion" '
+        f'aria-describedby="fer-confusion-means">'
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 

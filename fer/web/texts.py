@@ -68,9 +68,11 @@ class Texts:
             return texts["error.error"]
 
     def percent(self, share: float) -> str:
-        """A share in 0…1 as whole percent: `87 %`, or `<1 %` for what would round to nothing."""
+        """A share in 0…1 as whole percent: `87 %`; `<1 %`, `>99 %` where it rounds to 0, 100."""
         if 0 < share < 0.005:
             return "<1 %"
+        if 0.995 <= share < 1:
+            return ">99 %"
         return f"{100 * share:.0f} %"
 
     def number(self, value: float, digits: int = 3) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -145,6 +146,9 @@ class TryIt:
         self.send.click(self.read, [self.photo, self.keep, self.model], shown, **reading)
         self.example.click(self.read_example, self.model, shown, **reading)
         self.retake.click(self.reset, None, shown, **quick)
+        # In the browser alone: what was said about the picture before does not hold for this one.
+        empty = json.dumps(render.empty(self.texts))
+        self.photo.input(None, None, self.result, js=f"() => {empty}", **quick)
         self.update.click(self.choose, [self.kept, self.faces], after, **quick)
         self.right.click(self.agree, [self.kept, self.which], self.done, **quick)
         self.wrong.click(self.disagree, [self.kept, self.which, self.correct], self.done, **quick)

@@ -96,6 +96,19 @@ def test_a_visitor_keeps_corrects_remembers_and_deletes(
         assert not kept.exists()
 
 
+def test_a_refusal_comes_into_view_and_goes_with_the_next_picture(
+    browser: Browser, server: Server, face_file: Path
+) -> None:
+    with opened(browser, server, viewport={"width": 1280, "height": 700}) as page:
+        # So far down that the head of the page, beside which the answer stands, is out of view.
+        page.locator("#fer-footer").scroll_into_view_if_needed()
+        page.locator("#fer-send").click()
+        expect(page.locator("#fer-result [role=alert]")).to_be_in_viewport()
+        choose(page, face_file)
+        expect(page.locator("#fer-result .fer-error")).to_have_count(0)
+        expect(page.locator("#fer-result .fer-empty")).to_be_visible()
+
+
 def test_unticked_nothing_is_kept_and_the_next_picture_is_one_click_away(
     browser: Browser, server: Server, face_file: Path
 ) -> None:

@@ -37,7 +37,7 @@ def test_a_figure_is_shown_with_its_interval(models: Path) -> None:
     metrics = {"accuracy": 0.85, "accuracy_interval": [0.801, 0.888], "ece": 0.03}
     version = make_version(models, metrics=metrics | {"ece_interval": "wide"})
     page = model_page(Registry(models), version, Texts("id"))
-    assert "85,0 % (80,1 % … 88,8 %)" in page
+    assert "<dd>85,0 %<small>Selang 95 %: 80,1 % … 88,8 %</small></dd>" in page
     assert ">0,030</dd>" in page
 
 

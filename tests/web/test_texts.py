@@ -136,6 +136,9 @@ def test_percent_and_numbers() -> None:
     assert texts.percent(0.874) == "87 %"
     assert texts.percent(0.001) == "<1 %"
     assert texts.percent(0) == "0 %"
+    assert texts.percent(0.994) == "99 %"
+    assert texts.percent(0.9951) == ">99 %"
+    assert texts.percent(1) == "100 %"
     assert texts.number(0.5) == "0,500"
 
 

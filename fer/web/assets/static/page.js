@@ -173,6 +173,7 @@
 
   let planned = false;
   let shown = null;
+  let refused = null;
   const tidy = () => {
     planned = false;
     for (const root of document.querySelectorAll("#photo, .toast-wrap")) translate(root);
@@ -192,6 +193,12 @@
         document.getElementById("fer-tabs")?.scrollIntoView({ block: "start" });
         reading.focus({ preventScroll: true });
       }
+    }
+    // So does a refusal: the button may be far below where it stands.
+    const refusal = document.querySelector("#fer-result .fer-error");
+    if (refusal !== refused) {
+      refused = refusal;
+      refusal?.scrollIntoView({ block: "nearest" });
     }
   };
   const plan = () => {
