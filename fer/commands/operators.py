@@ -32,7 +32,8 @@ def add(
 ) -> None:
     """Add an operator; asks for a password."""
     operator = _operators().add(name, _password(password_stdin), role)
-    _print(as_json, _entry(operator), f"{operator.name} may sign in at /sign-in ({operator.role}).")
+    place = f"{load_settings().root_path}/sign-in"
+    _print(as_json, _entry(operator), f"{operator.name} may sign in at {place} ({operator.role}).")
 
 
 @app.command("list")

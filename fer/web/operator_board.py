@@ -21,8 +21,8 @@ from fer.web.operator_views import Models
 #: Days that the board goes back.
 DAYS = 30
 
-#: Decisions from which a retraining's gate judges at all (`fer.learning.gate.FEWEST_FACES`).
-FEWEST = 20
+#: New decisions without which a run is skipped (`fer.learning.job.Options.min_new`).
+FEWEST = 50
 
 #: Share of `FER_MAX_COLLECTED_MB` from which the board warns.
 NEARLY_FULL = 0.9
@@ -175,7 +175,7 @@ def _retraining(store: SampleStore, have: int) -> dict[str, Any]:
     missing = more_needed(last.metrics) if last is not None else None
     return {
         "have": have,
-        "needed": missing if missing is not None else FEWEST,
+        "needed": max(missing or 0, FEWEST),
         "last": last.started_at.isoformat() if last is not None else None,
     }
 

@@ -17,10 +17,11 @@ from PIL import Image
 from fer.collection.views import SampleView
 from fer.errors import RetrainingError
 from fer.labels import LabelSet
+from fer.learning.job import Options
 from fer.manifest import Framing
 from fer.vision.faces import FaceBox
 from fer.vision.faces import crop_face as cut
-from fer.web.operator_board import more_needed
+from fer.web.operator_board import FEWEST, more_needed
 from fer.web.operator_job import RetrainingJob
 from fer.web.operator_texts import load_console
 from fer.web.operator_views import crop_geometry, label_keys
@@ -242,6 +243,10 @@ def test_what_the_next_run_needs_comes_from_the_last_verdict() -> None:
     assert more_needed(verdict) == 37
     assert more_needed({"lines": [{"more_needed": 0}]}) is None
     assert more_needed(None) is None
+
+
+def test_the_board_asks_for_as_many_decisions_as_a_run_needs() -> None:
+    assert Options().min_new == FEWEST
 
 
 def test_exported_faces_come_back_by_import_with_the_same_labels(console: Console) -> None:

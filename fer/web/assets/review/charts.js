@@ -49,7 +49,9 @@ export function daysChart(days, kinds, width) {
       sum += day[kind];
     }
     const every = Math.ceil((days.length * 48) / width);
-    if ((days.length - 1 - n) % every === 0) chart.append(svg('text', { x, y: height - 5, 'text-anchor': 'middle' }, new Date(day.day).toLocaleDateString(locale(), { day: 'numeric', month: 'short', timeZone: 'UTC' })));
+    // The last day's name would reach beyond the edge on a phone.
+    const edge = slot < 40 && n === days.length - 1;
+    if ((days.length - 1 - n) % every === 0) chart.append(svg('text', { x: edge ? width : x, y: height - 5, 'text-anchor': edge ? 'end' : 'middle' }, new Date(day.day).toLocaleDateString(locale(), { day: 'numeric', month: 'short', timeZone: 'UTC' })));
   });
   return chart;
 }

@@ -39,7 +39,7 @@ export class ModelsPage {
       el('td', {}, one.version, ' ', one.champion ? el('span', { class: 'chip good' }, t('models.serves')) : null, one.is_default ? el('span', { class: 'chip' }, t('models.shipped')) : null),
       el('td', {}, one.labels ? one.labels.length : '–'),
       el('td', { class: 'n' }, one.accuracy === null ? '–' : percent(one.accuracy)),
-      el('td', {}, when(one.created_at)),
+      el('td', { class: 'when' }, when(one.created_at)),
       el('td', { class: 'n' }, one.champion || one.problem ? one.problem ?? '' : el('button', { onclick: () => this.promote(one.version, answer.champion) }, t('models.promote')))));
     const head = el('tr', {}, ...['models.version', 'models.labels', 'models.accuracy', 'models.made'].map((key) => el('th', {}, t(key))), el('th', {}));
     const back = el('button', { disabled: !answer.can_roll_back, onclick: () => this.rollBack(answer.previous) }, t('models.roll_back'));
