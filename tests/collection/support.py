@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import itertools
+import zipfile
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from fer.collection.newsample import NewSample
@@ -74,3 +76,21 @@ def keep(
 ) -> str:
     """Keep one sample; its id."""
     return store.keep([new_sample(label, confidence, **more)], group_id=group).sample_ids[0]
+
+
+class Unpacked:
+    """Counts the bytes that come out of members of zips from now on.
+
+    That a bomb is refused in the end is not enough: it would have been unpacked before.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bytes = 0
+        plain = zipfile.ZipExtFile.read
+
+        def read(member: zipfile.ZipExtFile, n: int | None = -1) -> bytes:
+            data = plain(member, n)
+            self.bytes += len(data)
+            return data
+
+        monkeypatch.setattr(zipfile.ZipExtFile, "read", read)

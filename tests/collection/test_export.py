@@ -28,7 +28,7 @@ from fer.collection.tables import LabelEvent, Sample
 from fer.config import Settings
 from fer.errors import DataError, NoFaceError, NotAPictureError, OperatorError, StorageError
 from fer.vision.faces import FaceBox
-from tests.collection.support import jpeg, keep, new_sample
+from tests.collection.support import Unpacked, jpeg, keep, new_sample
 
 
 class Reader:
@@ -154,7 +154,7 @@ def test_a_folders_label_is_a_suggestion_unless_somebody_answers_for_it(
 
 
 def test_hostile_archives_are_refused_file_by_file(
-    make_store: Callable[..., SampleStore], tmp_path: Path
+    make_store: Callable[..., SampleStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = make_store(max_image_mb=0.1)
     hostile = tmp_path / "in.zip"
@@ -170,7 +170,9 @@ def test_hostile_archives_are_refused_file_by_file(
         archive.writestr("__MACOSX/sad/._a.jpg", b"junk")
         archive.writestr("sad/", b"")
     before = {path for path in tmp_path.rglob("*") if "data" not in path.parts}
+    unpacked = Unpacked(monkeypatch)
     report = import_pictures(store, hostile, Reader(finds=True))
+    assert unpacked.bytes < 1_000_000
     assert {path for path in tmp_path.rglob("*") if "data" not in path.parts} == before
     assert set(report.refused) == {
         "sad/bomb.jpg", "sad/text.jpg", "no such label/a.jpg", "=cmd()/a.jpg", "top.jpg",
