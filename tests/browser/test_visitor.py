@@ -107,6 +107,8 @@ def test_a_refusal_comes_into_view_and_goes_with_the_next_picture(
         choose(page, face_file)
         expect(page.locator("#fer-result .fer-error")).to_have_count(0)
         expect(page.locator("#fer-result .fer-empty")).to_be_visible()
+        page.locator("#fer-notice").get_by_role("checkbox").uncheck()
+        read(page)
 
 
 def test_unticked_nothing_is_kept_and_the_next_picture_is_one_click_away(

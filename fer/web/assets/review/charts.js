@@ -48,7 +48,7 @@ export function daysChart(days, kinds, width) {
       chart.append(tip(svg('rect', { class: kind, x, y: y(sum + day[kind]), width: bar, height: y(sum) - y(sum + day[kind]) }), `${day.day}: ${t(`status.${kind}`)} ${day[kind]}`));
       sum += day[kind];
     }
-    const every = Math.ceil((days.length * 48) / width);
+    const every = Math.ceil((days.length * 56) / width);
     // The last day's name would reach beyond the edge on a phone.
     const edge = slot < 40 && n === days.length - 1;
     if ((days.length - 1 - n) % every === 0) chart.append(svg('text', { x: edge ? width : x, y: height - 5, 'text-anchor': edge ? 'end' : 'middle' }, new Date(day.day).toLocaleDateString(locale(), { day: 'numeric', month: 'short', timeZone: 'UTC' })));
