@@ -140,7 +140,7 @@ def test_the_container_is_pinned_and_not_root() -> None:
     found = instructions()
     bases = {rest.split()[0] for word, rest in found if word == "FROM"}
     (base,) = bases
-    version = re.fullmatch(r"python:(3\.\d+)-slim-bookworm", base)
+    version = re.fullmatch(r"docker\.io/library/python:(3\.\d+)-slim-bookworm", base)
     assert version is not None
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     # The Python that the lock was made for.
