@@ -228,9 +228,8 @@ def test_posts_that_nobody_needs_are_closed(server: Server, route: str) -> None:
 def test_errors_show_no_path_of_the_server(server: Server) -> None:
     for data in ([{"path": 5}, 1, 2, 3], [[], {}, [], {}], ["x"], [{"path": "/x", "meta": 1}]):
         answer = run(server, "", "classify", data)
-        assert answer.status_code >= 400
-        assert "/work" not in answer.text and "site-packages" not in answer.text
-        assert "Traceback" not in answer.text
+        # Nothing at all of what went wrong: an error's words name functions, paths and versions.
+        assert (answer.status_code, answer.json()) == (500, {"error": None}), data
 
 
 def test_a_receipt_full_of_sql_and_html_finds_nothing(server: Server) -> None:
