@@ -56,7 +56,7 @@ def outcomes(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", [WHOLE, *TABLE])
 def test_without_its_defence_a_test_fails(name: str, outcomes: dict[str, Future[None]]) -> None:
     outcomes[name].result()

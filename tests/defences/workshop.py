@@ -19,7 +19,7 @@ _COPIED = ("fer", "tests", "deploy", "models", "app.py", "retrain.py", "pyprojec
 _LINKED = ("docs", "benchmarks")
 
 #: Seconds that one run may take; without its defence a test may wait for ever.
-_LONGEST = 280
+_LONGEST = 600
 
 #: Said by `tests/web/serving.py`: then the test did not get as far as its attack.
 _NO_SERVER = ("the server did not answer", "Timeout (>")
