@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -42,26 +43,34 @@ class UploadRoom:
         self.size = size
         self.most = most
         self.refused = refused
-        self._roomy_until = float("-inf")
+        # When the folder was last walked through, what it held, and what was let in since.
+        self._walked = float("-inf")
+        self._held = self._since = 0
+
+    def _has_plenty(self, announced: int) -> bool:
+        """Whether that is known without walking through the folder, which costs most of it all."""
+        fresh = time.monotonic() < self._walked + _HOLDS
+        return fresh and self._held + self._since + announced < self.most / 2
 
     def _is_full(self) -> bool:
-        """Whether there is no room; walking through the folder at each upload would cost most."""
-        now = time.monotonic()
-        if now < self._roomy_until:
-            return False
-        size = self.size()
-        if size < self.most / 2:
-            self._roomy_until = now + _HOLDS
-        return size >= self.most
+        """Whether there is no room, by a walk through the folder."""
+        self._held, self._since = self.size(), 0
+        self._walked = time.monotonic()
+        return self._held >= self.most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         posted = scope["type"] == "http" and scope["method"] == "POST"
         upload = posted and scope["path"].rstrip("/").endswith("/gradio_api/upload")
-        if upload and await run_in_threadpool(self._is_full):
+        # One that does not say how long it is may be as long as all that is left.
+        length = Headers(scope=scope).get("content-length", "") if upload else ""
+        announced = int(length) if length.isdigit() else self.most
+        if upload and not self._has_plenty(announced) and await run_in_threadpool(self._is_full):
             self.refused("uploads_full")
             sentence = Texts(request_language(scope))("error.uploads_full")
             headers = {"Retry-After": str(_RETRY)}
             await drain(receive)
             await PlainTextResponse(sentence, 503, headers)(scope, receive, send)
             return
+        if upload:
+            self._since += announced
         await self.app(scope, receive, send)

@@ -216,7 +216,9 @@ def test_a_private_function_believes_no_forged_state(server: Server, face_jpeg: 
     ],
 )
 def test_doors_that_nobody_needs_are_closed(server: Server, mount: str, path: str) -> None:
-    assert httpx.get(server.url + mount + path, timeout=30).status_code == 404
+    # One of them would stream without end: its head is enough.
+    with httpx.stream("GET", server.url + mount + path, timeout=30) as answer:
+        assert answer.status_code == 404
 
 
 @pytest.mark.parametrize("route", ["process_recording", "vibe-edit", "component_server"])
@@ -363,7 +365,7 @@ def test_csrf_a_receipt_survives_another_sites_attempt(server: Server, face_jpeg
     plain("POST", url, json={"data": [receipt]}, headers=CROSS[0])
     own = {"Sec-Fetch-Site": "same-origin", "Origin": server.url}
     answer = plain("POST", url, json={"data": [receipt]}, headers=own)
-    assert answer.json()["data"] == [{"deleted": 1}]
+    assert answer.json().get("data") == [{"deleted": 1}]
 
 
 def test_no_other_site_may_read_answers(server: Server) -> None:
