@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks.soak.completing import complete
 from benchmarks.soak.visitors import RefusedError, Visitor
 from fer.collection.database import Database
 from fer.collection.samples import SampleStore
@@ -94,7 +95,7 @@ def run(folder: Path, picture: bytes, kills: int, *, starts: int = 5, seed: int 
     server, _ = _timed_start(folder)
     receipts: dict[str, list[str]] = {}
     for _ in range(kills):
-        said = asyncio.run(_load_until_killed(server, picture, moments))
+        said = complete(_load_until_killed(server, picture, moments))
         outcome.kills += 1
         outcome.wrong += said.errors
         _check(server.data, said, receipts, outcome)

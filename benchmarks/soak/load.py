@@ -30,6 +30,7 @@ import psutil
 from PIL import Image
 from skimage import data
 
+from benchmarks.soak.completing import complete
 from benchmarks.soak.visitors import RefusedError, Visitor
 from fer.config import Settings
 from tests.support import make_version
@@ -139,13 +140,13 @@ def run(server: Server, *, visitors: int = 64, seconds: float = 600, idle: int =
     outcome = Outcome(visitors, seconds)
     work = _Run(server.url, camera_pictures(), outcome)
     outcome.load_average.append(round(os.getloadavg()[0], 2))
-    asyncio.run(_idle(work, idle))
+    complete(_idle(work, idle))
     outcome.idle_ms = _percentiles(work.times, 50, 95)
     work.times.clear()
     work.errors.clear()
     tree = psutil.Process(server.process.pid)
     before = _cpu_seconds(tree)
-    asyncio.run(_load(work, tree))
+    complete(_load(work, tree))
     outcome.load_ms = _percentiles(work.times, 50, 95, 99)
     pictures = outcome.answered + outcome.hung_up
     outcome.cpu_ms = round(1000 * (_cpu_seconds(tree) - before) / max(1, pictures), 1)

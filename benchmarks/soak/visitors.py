@@ -15,6 +15,8 @@ from typing import Any
 
 import httpx
 
+from benchmarks.soak.completing import complete
+
 FILE = {"_type": "gradio.FileData"}
 
 
@@ -203,4 +205,4 @@ def read_once(url: str, picture: bytes, keep: bool = False) -> Any:
         async with Visitor(url) as visitor:
             return await visitor.read(picture, keep)
 
-    return asyncio.run(once())
+    return complete(once())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,8 +151,12 @@ def test_an_address_has_few_uploads_at_a_time(echo: Proxied) -> None:
 def test_the_log_holds_no_address_and_no_query(echo: Proxied) -> None:
     with echo.browse() as browser:
         browser.get(echo.url + "/marked?receipt=SECRET")
-    log = (echo.folder / "fer.log").read_text(encoding="utf-8")
-    assert "GET /fer/marked " in log
+    # It is written when the answer is out, which may be after it has come.
+    deadline = time.monotonic() + 10
+    log = ""
+    while "GET /fer/marked " not in log:
+        assert time.monotonic() < deadline, log
+        log = (echo.folder / "fer.log").read_text(encoding="utf-8")
     assert "SECRET" not in log
     assert "127.0.0.1" not in log
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.soak.completing import complete
 from benchmarks.soak.visitors import Visitor
 from fer.web.uploads import UploadFolder
 from tests.web.serving import Server
@@ -23,7 +24,7 @@ def test_visitors_who_send_the_same_picture_at_once_are_all_answered(
         await asyncio.gather(*(one.client.aclose() for one in visitors))
         return list(answers)
 
-    answers = asyncio.run(class_room())
+    answers = complete(class_room())
     assert [len(answer["faces"]) for answer in answers] == [1] * 6  # type: ignore[index]
 
 
