@@ -39,7 +39,7 @@ class Outcome:
         receipts: answers that carried one and were not asked to be forgotten.
         forgotten: answers to a deletion.
         mended: how often `verify` found something, all of it mended.
-        starts_before_s: seconds of each start after an orderly end.
+        starts_orderly_s: seconds of each start after an orderly end.
         starts_after_s: seconds of each start after a kill.
         wrong: sentences about what may not happen.
     """
@@ -48,14 +48,14 @@ class Outcome:
     receipts: int = 0
     forgotten: int = 0
     mended: int = 0
-    starts_before_s: list[float] = field(default_factory=list)
+    starts_orderly_s: list[float] = field(default_factory=list)
     starts_after_s: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
     @property
     def slower(self) -> float:
-        """Median start after a kill, as a multiple of the median start before any."""
-        before, after = self.starts_before_s, self.starts_after_s
+        """Median start after a kill, as a multiple of the median one after an orderly end."""
+        before, after = self.starts_orderly_s, self.starts_after_s
         return statistics.median(after) / statistics.median(before)
 
 
@@ -82,7 +82,7 @@ def run(folder: Path, picture: bytes, kills: int, *, starts: int = 5, seed: int 
     Args:
         folder: an empty one.
         picture: with one face.
-        starts: orderly starts that are timed first.
+        starts: orderly starts that are timed first; another follows every second kill.
     """
     make_version(folder / "models", favourite="happy", default=True)
     moments = random.Random(seed)
@@ -90,7 +90,7 @@ def run(folder: Path, picture: bytes, kills: int, *, starts: int = 5, seed: int 
     for number in range(starts):
         server, seconds = _timed_start(folder)
         if number:  # The first one makes the database, and fills the system's caches.
-            outcome.starts_before_s.append(seconds)
+            outcome.starts_orderly_s.append(seconds)
         server.stop()
     server, _ = _timed_start(folder)
     receipts: dict[str, list[str]] = {}
@@ -101,6 +101,11 @@ def run(folder: Path, picture: bytes, kills: int, *, starts: int = 5, seed: int 
         _check(server.data, said, receipts, outcome)
         server, seconds = _timed_start(folder)
         outcome.starts_after_s.append(seconds)
+        if outcome.kills % 2 == 0:
+            # In turns, or a machine that grows slower would seem to be the kills' doing.
+            server.stop()
+            server, seconds = _timed_start(folder)
+            outcome.starts_orderly_s.append(seconds)
     server.stop()
     # Every answer of the whole run, not only of the last stretch.
     _check(server.data, Said(kept=receipts), {}, outcome)

@@ -52,13 +52,14 @@ def kills_of_the_server(folder: Path, short: bool) -> Row:
     wrong = list(outcome.wrong)
     if not short and outcome.slower > SLOWER_START:
         wrong.append(f"a start takes {outcome.slower:.2f} times as long after a kill")
-    before, after = outcome.starts_before_s, outcome.starts_after_s
+    before, after = outcome.starts_orderly_s, outcome.starts_after_s
     return Row(
         f"kill -9 of the whole server under load, {outcome.kills} times",
         f"{outcome.receipts} receipts answered, all with file and row; {outcome.forgotten} "
         f"deletions answered, all gone; `verify` had something to mend after {outcome.mended} "
         f"kills, nothing that it could not mend; median start {statistics.median(after):.1f} s "
-        f"after a kill, {statistics.median(before):.1f} s before any: {outcome.slower:.2f} times",
+        f"after a kill, {statistics.median(before):.1f} s after an orderly end: "
+        f"{outcome.slower:.2f} times",
         wrong,
         {**asdict(outcome), "slower": outcome.slower},
     )
