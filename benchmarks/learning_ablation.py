@@ -124,8 +124,10 @@ def main() -> None:
         group = [row for row in rows if row["name"] == name]
         unseen = [100 * row["unseen_gain"] for row in group]
         base, mix = (100 * np.mean([row[k] for row in group]) for k in ("base_gain", "mix"))
-        error = np.std(unseen, ddof=1) / len(group) ** 0.5 if len(group) > 1 else np.nan
-        print(f"| {name} | {np.mean(unseen):+.1f} ± {error:.1f} | {base:+.1f} | {mix:.0f} % |")
+        spread = ""
+        if len(group) > 1:
+            spread = f" ± {np.std(unseen, ddof=1) / len(group) ** 0.5:.1f}"
+        print(f"| {name} | {np.mean(unseen):+.1f}{spread} | {base:+.1f} | {mix:.0f} % |")
 
 
 if __name__ == "__main__":
