@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.loop.cells import ABLATIONS, read_rows  # noqa: E402
 from benchmarks.loop.people import Face, at_most, read_photographs, split_by_person  # noqa: E402
+from benchmarks.loop.report import error  # noqa: E402
 from fer.config import Settings  # noqa: E402
 from fer.learning.finetuning import NewFaces, Tuned, Tuner, averaged  # noqa: E402
 from fer.learning.gate import folds_by_group  # noqa: E402
@@ -124,9 +125,7 @@ def main() -> None:
         group = [row for row in rows if row["name"] == name]
         unseen = [100 * row["unseen_gain"] for row in group]
         base, mix = (100 * np.mean([row[k] for row in group]) for k in ("base_gain", "mix"))
-        spread = ""
-        if len(group) > 1:
-            spread = f" ± {np.std(unseen, ddof=1) / len(group) ** 0.5:.1f}"
+        spread = f" ± {error(unseen):.1f}" if len(group) > 1 else ""
         print(f"| {name} | {np.mean(unseen):+.1f}{spread} | {base:+.1f} | {mix:.0f} % |")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +20,14 @@ from fer.registry import LITERT_FILE, MANIFEST
 SEVEN_LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 
 _EPOCH = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Until `condition()` holds; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
 
 
 def tiny_litert(weights: NDArray[np.float32], bias: NDArray[np.float32], crop_size: int) -> bytes:

@@ -26,9 +26,8 @@ SMALL_BODY = 256 * 1024
 #: Room for what surrounds a picture in a multipart body, in bytes.
 _MULTIPART = 16 * 1024
 
-#: How long, and how much of it, a body is taken that is refused anyway.
+#: How long a body is taken that is refused anyway.
 _LINGER_SECONDS = 5
-_LINGER_BYTES = 64 * 1024 * 1024
 
 #: A name that can never exist (RFC 6761), and where Gradio's page builds on it.
 _NOBODY = "fer.invalid"
@@ -148,19 +147,14 @@ class _TooLong(Exception):
 
 
 async def linger(receive: Receive) -> None:
-    """Take of a body that is too long what comes in `_LINGER_SECONDS`, at most `_LINGER_BYTES`.
+    """Take of a body that is too long what comes in `_LINGER_SECONDS`.
 
     Closing a connection on which bytes lie unread resets it, and the other end may lose an answer
     that it had received already (RFC 9112, section 9.6).
     """
-    left = _LINGER_BYTES
-    more = True
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LINGER_SECONDS):
-            while more and left > 0:
-                message = await receive()
-                left -= len(message.get("body", b""))
-                more = message.get("more_body", False)
+            await drain(receive)
 
 
 async def drain(receive: Receive) -> None:

@@ -60,17 +60,18 @@ class UploadRoom:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         posted = scope["type"] == "http" and scope["method"] == "POST"
-        upload = posted and scope["path"].rstrip("/").endswith("/gradio_api/upload")
+        if not (posted and scope["path"].rstrip("/").endswith("/gradio_api/upload")):
+            await self.app(scope, receive, send)
+            return
         # One that does not say how long it is may be as long as all that is left.
-        length = Headers(scope=scope).get("content-length", "") if upload else ""
+        length = Headers(scope=scope).get("content-length", "")
         announced = int(length) if length.isdigit() else self.most
-        if upload and not self._has_plenty(announced) and await run_in_threadpool(self._is_full):
+        if not self._has_plenty(announced) and await run_in_threadpool(self._is_full):
             self.refused("uploads_full")
             sentence = Texts(request_language(scope))("error.uploads_full")
             headers = {"Retry-After": str(_RETRY)}
             await drain(receive)
             await PlainTextResponse(sentence, 503, headers)(scope, receive, send)
             return
-        if upload:
-            self._since += announced
+        self._since += announced
         await self.app(scope, receive, send)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from fer.collection.operators import Operators
 from fer.config import Settings
 from tests.deploy.echo import LIES, Echo, echoing
 from tests.deploy.proxied import Proxied, behind_nginx, running_nginx
-from tests.support import make_version
+from tests.support import make_version, wait_for
 
 PASSWORD = "a long password"
 
@@ -151,12 +150,10 @@ def test_an_address_has_few_uploads_at_a_time(echo: Proxied) -> None:
 def test_the_log_holds_no_address_and_no_query(echo: Proxied) -> None:
     with echo.browse() as browser:
         browser.get(echo.url + "/marked?receipt=SECRET")
+    file = echo.folder / "fer.log"
     # It is written when the answer is out, which may be after it has come.
-    deadline = time.monotonic() + 10
-    log = ""
-    while "GET /fer/marked " not in log:
-        assert time.monotonic() < deadline, log
-        log = (echo.folder / "fer.log").read_text(encoding="utf-8")
+    wait_for(lambda: "GET /fer/marked " in file.read_text(encoding="utf-8"))
+    log = file.read_text(encoding="utf-8")
     assert "SECRET" not in log
     assert "127.0.0.1" not in log
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -16,6 +15,7 @@ import pytest
 
 from fer.errors import ConfigError
 from fer.learning.schedule import next_run
+from tests.support import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -42,14 +42,6 @@ def test_the_next_run_is_the_next_time_that_fits() -> None:
 def test_what_is_no_cron_expression_is_refused(schedule: str) -> None:
     with pytest.raises(ConfigError, match="no cron expression"):
         next_run(schedule, datetime(2025, 6, 1, tzinfo=BERLIN))
-
-
-def wait_for(condition: object, seconds: float = 60) -> None:
-    """Until `condition()` holds; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def has_ended(pid: int) -> bool:
