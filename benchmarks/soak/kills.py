@@ -94,8 +94,9 @@ def run(folder: Path, picture: bytes, kills: int, *, starts: int = 5, seed: int 
         server.stop()
     server, _ = _timed_start(folder)
     receipts: dict[str, list[str]] = {}
-    for _ in range(kills):
-        said = complete(_load_until_killed(server, picture, moments))
+    for number in range(kills):
+        # A short run is to have both: pictures to find again, and pictures to find gone.
+        said = complete(_load_until_killed(server, picture, moments, both=number == 0))
         outcome.kills += 1
         outcome.wrong += said.errors
         _check(server.data, said, receipts, outcome)
@@ -122,13 +123,19 @@ def _timed_start(folder: Path) -> tuple[Server, float]:
     return server, round(time.monotonic() - begin, 2)
 
 
-async def _load_until_killed(server: Server, picture: bytes, moments: random.Random) -> Said:
+async def _load_until_killed(
+    server: Server, picture: bytes, moments: random.Random, *, both: bool
+) -> Said:
+    """Send pictures until a few were answered, and where `both`, one of each kind of answer."""
     said = Said()
     work = [_busy_visitor(server.url, picture, said, number) for number in range(VISITORS)]
     tasks = [asyncio.create_task(one) for one in work]
     # On a busy machine nothing is answered for long; what counts are moments between answers.
     answers, deadline = moments.randrange(1, 12), time.monotonic() + 60
-    while len(said.kept) < answers and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        settled = bool(said.forgotten) and bool(said.kept.keys() - said.asked)
+        if len(said.kept) >= answers and (settled or not both):
+            break
         await asyncio.sleep(0.01)
     await asyncio.sleep(moments.uniform(0, 0.3))
     os.killpg(server.process.pid, signal.SIGKILL)
