@@ -143,7 +143,7 @@ def run_training(
     start = Path(request.start) if request.start else None
     trainer = Trainer(network, recipe, folder, request.weights, start, say, tracker.epoch)
     targets = splits.targets(splits.train, recipe)
-    trainer.fit(splits.train, targets, splits.validation, _scorer(splits))
+    trainer.fit(splits.train, targets, splits.validation, scorer(splits))
     model = build(network)
     model.set_weights(trainer.core.get_weights())
     say("Writing the version: conversion, calibration, replay, figures.")
@@ -179,7 +179,7 @@ def _tuned(folder: Path, request: Request, recipe: Recipe, splits: Splits, say: 
         start = Path(request.start) if request.start else None
         trainer = Trainer(network, tried, trial, request.weights, start, say)
         targets = splits.targets(splits.train, tried)
-        trainer.fit(splits.train, targets, splits.validation, _scorer(splits))
+        trainer.fit(splits.train, targets, splits.validation, scorer(splits))
         return trainer.progress.best
 
     best = search(recipe, fit, folder, request.tune, request.tune_epochs, say)
@@ -187,7 +187,8 @@ def _tuned(folder: Path, request: Request, recipe: Recipe, splits: Splits, say: 
     return best
 
 
-def _scorer(splits: Splits) -> Callable[[npt.NDArray[np.float32]], dict[str, float]]:
+def scorer(splits: Splits) -> Callable[[npt.NDArray[np.float32]], dict[str, float]]:
+    """Figures on the validation faces; "score" is right answers among those that any count for."""
     accepted = splits.accepted(splits.validation)
     counted = accepted.any(axis=1)
     truth = splits.validation.labels

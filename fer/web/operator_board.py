@@ -63,8 +63,9 @@ def board_json(found: Board, who: SignedIn, models: Models, now: datetime) -> di
     versions.pop("", None)
     ordered = sorted(versions, key=lambda version: (version == champion, version), reverse=True)
     totals = {str(status): found.status.get(status, 0) for status in Status}
+    there = sum(count for status, count in found.status.items() if status != Status.DELETED)
     return {
-        "totals": {**totals, "collected": sum(found.status.values())},
+        "totals": {**totals, "collected": there},
         "by_day": _days(found, now),
         "models": [_model(found, models, version, champion) for version in ordered],
         "operators": [

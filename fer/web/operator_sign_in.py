@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -97,11 +98,11 @@ def sign_in_routes(door: Door) -> APIRouter:
         found, wait = door.knock(name, password, address)
         if wait:
             sentence = say("sign_in.locked", minutes=-(-wait // 60))
-            refused = _page(door, request, target, sentence, 429)
+            refused = _page(door, request, target, sentence, 429, name)
             refused.headers["Retry-After"] = str(wait)
             return refused
         if found is None:
-            return _page(door, request, target, say("sign_in.wrong"), 401)
+            return _page(door, request, target, say("sign_in.wrong"), 401, name)
         # Always a new token: one that somebody planted in this browser before is worth nothing.
         token = door.sessions.open(found, replacing=token_of(request.scope))
         root = _root(request)
@@ -155,7 +156,12 @@ def in_language(request: Request, chosen: str) -> Response | None:
 
 
 def _page(
-    door: Door, request: Request, target: str, trouble: str = "", status: int = 200
+    door: Door,
+    request: Request,
+    target: str,
+    trouble: str = "",
+    status: int = 200,
+    name: str = "",
 ) -> Response:
     say = _texts(request)
     others = " ".join(
@@ -169,8 +175,8 @@ def _page(
         root=_root(request),
         title=say.html("sign_in.title"),
         lead=say.html("sign_in.lead"),
-        form=_form(say, _root(request), target) if door.anybody() else _first_operator(say),
-        trouble=f'<p class="trouble" role="alert">{_escape(trouble)}</p>' if trouble else "",
+        form=_form(say, _root(request), target, name) if door.anybody() else _first_operator(say),
+        trouble=f'<p class="trouble" role="alert">{html.escape(trouble)}</p>' if trouble else "",
         others=others,
         back=say.html("sign_in.back"),
     )
@@ -178,14 +184,17 @@ def _page(
     return Response(page, status, headers, "text/html; charset=utf-8")
 
 
-def _form(say: ConsoleTexts, root: str, target: str) -> str:
+def _form(say: ConsoleTexts, root: str, target: str, name: str) -> str:
+    # After a wrong password the name stays, and the cursor stands where something is to be typed.
+    at_name, at_password = ("", " autofocus") if name else (" autofocus", "")
     return (
         f'<form method="post" action="{root}/sign-in">'
         f'<input type="hidden" name="next" value="{target}">'
         f'<label>{say.html("sign_in.name")}<input name="name" autocomplete="username" '
-        'autocapitalize="none" spellcheck="false" maxlength="64" required autofocus></label>'
+        f'autocapitalize="none" spellcheck="false" maxlength="64" value="{html.escape(name)}" '
+        f"required{at_name}></label>"
         f'<label>{say.html("sign_in.password")}<input name="password" type="password" '
-        'autocomplete="current-password" maxlength="1000" required></label>'
+        f'autocomplete="current-password" maxlength="1000" required{at_password}></label>'
         f'<button class="primary">{say.html("sign_in.button")}</button></form>'
     )
 
@@ -204,7 +213,3 @@ def _texts(request: Request) -> ConsoleTexts:
 
 def _root(request: Request) -> str:
     return str(request.scope.get("root_path", "")).rstrip("/")
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import subprocess
 import sys
@@ -183,12 +184,14 @@ def test_after_signing_in_one_is_where_one_wanted_to_go(console: Console) -> Non
     assert answer.headers["location"] == "/review/board"
 
 
-def test_markup_in_a_name_comes_back_as_nothing(console: Console) -> None:
-    answer = httpx.post(
-        console.url + "/sign-in", data={"name": "<script>x</script>", "password": "wrong one"}
-    )
+def test_after_a_wrong_password_the_name_stands_there_as_text_and_the_password_does_not(
+    console: Console,
+) -> None:
+    name = 'ada"><script>x</script>'
+    answer = httpx.post(console.url + "/sign-in", data={"name": name, "password": "wrong one"})
     assert answer.status_code == 401
-    assert "<script>x" not in answer.text
+    assert "<script>x" not in answer.text and "wrong one" not in answer.text
+    assert f'value="{html.escape(name)}"' in answer.text
 
 
 CHANGING = [

@@ -214,6 +214,8 @@ def test_an_admin_deletes_and_the_picture_is_gone(console: Console) -> None:
     assert client.post("delete", {"ids": console.ids[:1]}).json() == {"deleted": 1}
     assert client.http.get(f"/review/image/{console.ids[0]}").status_code == 404
     assert client.http.get(f"/review/image/{console.ids[1]}").status_code == 200
+    totals = client.get("board").json()["totals"]
+    assert (totals["collected"], totals["deleted"]) == (1, 1)
 
 
 def test_the_board_tells_reviewers_no_names_but_their_own(console: Console) -> None:
