@@ -63,7 +63,8 @@ def train(
         Path | None, typer.Option(help="TOML file of knobs; options given here win over it.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Run folder of a stopped training to go on with.")
+        Path | None,
+        typer.Option(help="Run folder or checkpoint of a stopped training to go on with."),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
     promote: Annotated[
@@ -90,6 +91,7 @@ def train(
         default_name,
         labels_of,
         read_run,
+        resumable,
         start_run,
         version_name,
     )
@@ -98,7 +100,7 @@ def train(
     if resume is not None:
         if values:
             raise TrainingError("A resumed training keeps its recipe: leave the knobs out.")
-        folder = resume
+        folder = resumable(resume, runs)
         request, _ = read_run(folder)
     else:
         request = Request(

@@ -1,4 +1,4 @@
-"""`fer compare`, `fer explore` and `fer runs`."""
+"""`fer compare`, `fer explore`, `fer runs` and `fer checkpoint`."""
 
 from __future__ import annotations
 
@@ -252,6 +252,18 @@ def runs(
             print(f"    {run.version}")
 
 
+def checkpoint(
+    run: Annotated[Path, typer.Argument(help="Run folder of a stopped training.")],
+    target: Annotated[Path, typer.Argument(help="Folder to make.")],
+) -> None:
+    """Keep what a stopped training needs to go on elsewhere: settings and one copy of weights."""
+    from fer.learning.runfolder import keep_checkpoint
+
+    keep_checkpoint(run, target)
+    size = sum(path.stat().st_size for path in target.iterdir()) / 1e6
+    print(f"{target}: {size:.1f} MB; go on with: fer train --resume {target}")
+
+
 def _folder_name(name: str, kind: str, data: Path) -> str:
     wanted = name or f"{kind}-{data.resolve().stem}"
     safe = re.sub(r"[^\w.-]+", "-", wanted).strip("-.")
@@ -277,3 +289,4 @@ def register(app: typer.Typer) -> None:
     app.command()(with_knobs(compare, without={"architecture"}))
     app.command()(explore)
     app.command()(runs)
+    app.command()(checkpoint)

@@ -9,15 +9,24 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fer.errors import TrainingError
 from fer.labels import LabelSet
 from fer.learning.datasets import Dataset, open_dataset, thinned
 from fer.learning.recipe import Recipe, read_recipe
 from fer.registry import new_version_name
+
+#: Everything that a stopped training needs, replaced as one file after each epoch.
+STATE_FILE = "state.npz"
+
+#: Weights of the epoch with the best validation score, where the recipe asks for it averaged ones.
+BEST_FILE = "best.weights.h5"
 
 #: Written last: a run that has it is finished.
 RESULT_FILE = "result.json"
@@ -121,6 +130,52 @@ def read_run(folder: Path) -> tuple[Request, Recipe]:
         return Request(**values), Recipe(**read_recipe(folder / "recipe.toml"))
     except (OSError, ValueError, TypeError) as error:
         raise TrainingError(f"{folder} is not the folder of a training: {error}.") from error
+
+
+def keep_checkpoint(folder: Path, target: Path) -> None:
+    """Copy what a stopped training needs to go on elsewhere, without the optimizer's moments.
+
+    A whole state holds four copies of the weights. This keeps one, that of the best epoch: a
+    training that goes on from it takes up the learning rate where it was, and gathers moments and
+    averages anew.
+
+    Args:
+        folder: a run folder with at least one epoch at the recipe's image size.
+        target: a folder that does not exist yet.
+
+    Raises:
+        TrainingError: there is nothing to copy, or `target` exists.
+    """
+    read_run(folder)
+    if target.exists():
+        raise TrainingError(f"{target} exists already.")
+    try:
+        with np.load(folder / STATE_FILE) as state:
+            kept = {"progress": state["progress"], "iterations": state["optimizer_0"]}
+    except (OSError, KeyError) as error:
+        raise TrainingError(f"{folder} holds no state of a training yet.") from error
+    if not (folder / BEST_FILE).is_file():
+        raise TrainingError(f"{folder} holds no epoch at its recipe's image size yet.")
+    target.mkdir(parents=True)
+    for name in ("run.json", "recipe.toml", "history.json", BEST_FILE):
+        shutil.copyfile(folder / name, target / name)
+    np.savez_compressed(target / STATE_FILE, **kept)
+
+
+def resumable(folder: Path, runs: Path) -> Path:
+    """The run folder in which to go on with `folder`: a checkpoint is copied first, and stays.
+
+    Raises:
+        TrainingError: `folder` is no run folder.
+    """
+    request, _ = read_run(folder)
+    state = folder / STATE_FILE
+    if not state.is_file():
+        return folder
+    with np.load(state) as arrays:
+        if "iterations" not in arrays:
+            return folder
+    return Path(shutil.copytree(folder, runs / new_version_name(request.name)))
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,9 @@ from fer.learning.architectures import Network, build_core, head_layers
 from fer.learning.augmentation import Augmentation, RandomFace
 from fer.learning.datasets import Crops, FaceArrays
 from fer.learning.recipe import Recipe
+from fer.learning.runfolder import BEST_FILE, STATE_FILE
 
 Floats = npt.NDArray[np.float32]
-
-#: Everything that a stopped training needs, replaced as one file after each epoch.
-STATE_FILE = "state.npz"
 
 
 def soft_targets(
@@ -110,6 +108,11 @@ class AveragedAdamW(keras.optimizers.AdamW):
         """Put the averages in the place of the weights."""
         super().finalize_variable_values(variables)
 
+    def begin_averages(self, variables: Any) -> None:
+        """Let the averages begin at the weights as they are."""
+        for average, variable in zip(self._model_variables_moving_average, variables, strict=True):
+            average.assign(variable)
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -171,7 +174,7 @@ class Trainer:
 
     Args:
         network, recipe: what and how.
-        folder: the run folder; a state found in it is gone on from.
+        folder: the run folder; a state or a checkpoint found in it is gone on from.
         weights: weights of the backbone to start from, as `build_core` takes them.
         start: weights of the whole core to start from instead (a Keras weights file).
         say: called with a line of text now and then.
@@ -212,6 +215,8 @@ class Trainer:
         self._saved = dict(np.load(state)) if resumed else {}
         if resumed:
             self.progress = Progress(**json.loads(str(self._saved["progress"])))
+            if self._light:
+                self.core.load_weights(folder / BEST_FILE)
             self._load("core", self.core.weights)
             self.say(
                 f"Going on from {folder}: stage {self.progress.stage + 1}, "
@@ -229,7 +234,7 @@ class Trainer:
             self.progress.stage += 1
             self.progress.epoch = 0
             self._saved = {}
-        best = self.folder / "best.weights.h5"
+        best = self.folder / BEST_FILE
         if best.is_file():
             self.core.load_weights(best)
 
@@ -247,6 +252,10 @@ class Trainer:
         optimizer = self._optimizer(stage, len(batches))
         optimizer.build(self.core.trainable_variables)
         self._load("optimizer", optimizer.variables)
+        if self._light:
+            optimizer.iterations.assign(self._saved["iterations"])
+            if optimizer.use_ema:
+                optimizer.begin_averages(self.core.trainable_variables)
         model: keras.Model | None = None
         size = 0
         waited = 0
@@ -284,6 +293,11 @@ class Trainer:
                 self.say(f"No better validation for {waited} epochs: stopping here.")
                 break
 
+    @property
+    def _light(self) -> bool:
+        """Whether this goes on from a checkpoint of `keep_checkpoint`, not from a whole state."""
+        return "iterations" in self._saved
+
     def _set_trainable(self, stage: str) -> None:
         if stage == "head":
             chosen = head_layers(self.core)
@@ -295,7 +309,7 @@ class Trainer:
         for layer in self.core.layers:
             layer.trainable = layer in chosen
 
-    def _optimizer(self, stage: Stage, steps: int) -> keras.optimizers.Optimizer:
+    def _optimizer(self, stage: Stage, steps: int) -> AveragedAdamW:
         recipe = self.recipe
         rate: Any = recipe.head_learning_rate
         if stage.name != "head":
@@ -351,7 +365,7 @@ class Trainer:
         if size == self.network.image_size and figures["score"] >= self.progress.best:
             self.progress.best = figures["score"]
             self.progress.best_epoch = len(self.progress.history or []) + 1
-            self._replace("best.weights.h5", lambda path: self.core.save_weights(path))
+            self._replace(BEST_FILE, lambda path: self.core.save_weights(path))
         self.core.set_weights(current)
         return figures
 

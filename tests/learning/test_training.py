@@ -20,7 +20,7 @@ from fer.learning.architectures import FREEZE_POINTS, Network, build, build_core
 from fer.learning.augmentation import Augmentation, RandomFace
 from fer.learning.recipe import Recipe
 from fer.learning.replay import balanced_choice, cut, load_replay
-from fer.learning.runfolder import Request, start_run
+from fer.learning.runfolder import Request, keep_checkpoint, resumable, start_run
 from fer.learning.runs import run_training
 from fer.learning.training import FaceBatches, class_weights, soft_targets
 from fer.registry import CARD_FILE, KERAS_FILE, LITERT_FILE, REPLAY_FILE, Registry
@@ -154,9 +154,29 @@ def test_a_replay_can_be_made_again_for_another_freeze_point(
     )
 
 
-def test_a_stopped_training_ends_as_an_unbroken_one(
-    tmp_path: Path, make_pictures: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+class PowerCut(Exception):
+    pass
+
+
+def cut_power_in_the_third_epoch(line: str) -> None:
+    if line.startswith("fine-tune 3/3"):
+        raise PowerCut
+
+
+@dataclasses.dataclass(frozen=True)
+class Stopped:
+    """A training that went to its end, and the same one stopped after two of three epochs."""
+
+    registry: Registry
+    whole: Path
+    broken: Path
+
+
+@pytest.fixture(scope="module")
+def stopped(
+    tmp_path_factory: pytest.TempPathFactory, make_pictures: Callable[..., None]
+) -> Stopped:
+    tmp_path = tmp_path_factory.mktemp("stopped")
     make_pictures(tmp_path / "data", 6)
     registry = Registry(tmp_path / "models")
     registry.folder.mkdir()
@@ -165,25 +185,57 @@ def test_a_stopped_training_ends_as_an_unbroken_one(
     request = Request(data=str(tmp_path / "data"), name="bands", weights=None)
     whole = start_run(request, recipe, tmp_path / "whole")
     run_training(whole, registry, print)
-
-    class PowerCut(Exception):
-        pass
-
-    def cut_power(line: str) -> None:
-        if line.startswith("fine-tune 3/3"):
-            raise PowerCut
-
     broken = start_run(request, recipe, tmp_path / "broken")
     with pytest.raises(PowerCut):
-        run_training(broken, registry, cut_power)
+        run_training(broken, registry, cut_power_in_the_third_epoch)
+    return Stopped(registry, whole, broken)
+
+
+def history(run: Path, what: str) -> list[float]:
+    return [row[what] for row in json.loads((run / "history.json").read_text())]
+
+
+def test_a_stopped_training_ends_as_an_unbroken_one(tmp_path: Path, stopped: Stopped) -> None:
+    run = Path(shutil.copytree(stopped.broken, tmp_path / "run"))
     said: list[str] = []
-    run_training(broken, registry, said.append)
+    run_training(run, stopped.registry, said.append)
     assert any("2 epochs of it done" in line for line in said)
-    losses = [
-        [row["loss"] for row in json.loads((run / "history.json").read_text())]
-        for run in (whole, broken)
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert history(stopped.whole, "loss") == pytest.approx(history(run, "loss"), rel=1e-4)
+
+
+def test_a_training_goes_on_elsewhere_from_a_checkpoint_that_stays(
+    tmp_path: Path, stopped: Stopped
+) -> None:
+    light = tmp_path / "unfinished"
+    keep_checkpoint(stopped.broken, light)
+    assert (light / training.STATE_FILE).stat().st_size < 10_000
+    before = {path.name: path.read_bytes() for path in light.iterdir()}
+    run = resumable(light, tmp_path / "elsewhere")
+    assert run.parent == tmp_path / "elsewhere"
+    said: list[str] = []
+    run_training(run, stopped.registry, said.append)
+    assert any("2 epochs of it done" in line for line in said)
+    assert {path.name: path.read_bytes() for path in light.iterdir()} == before
+    losses = history(run, "loss")
+    assert losses[:2] == history(stopped.broken, "loss")
+    # Not a training that began again.
+    assert losses[2] < losses[0]
+    rates = history(stopped.whole, "learning_rate")
+    assert history(run, "learning_rate") == pytest.approx(rates)
+    assert len(set(rates)) == 3
+
+
+def test_what_is_no_checkpoint_and_what_cannot_be_one_is_refused(
+    tmp_path: Path, stopped: Stopped
+) -> None:
+    assert resumable(stopped.broken, tmp_path / "elsewhere") == stopped.broken
+    with pytest.raises(TrainingError, match="exists already"):
+        keep_checkpoint(stopped.broken, stopped.whole)
+    begun = start_run(Request(data="faces", name="begun"), QUICK, tmp_path / "begun")
+    with pytest.raises(TrainingError, match="no state of a training yet"):
+        keep_checkpoint(begun, tmp_path / "unfinished")
+    with pytest.raises(TrainingError, match="not the folder of a training"):
+        resumable(tmp_path, tmp_path / "elsewhere")
 
 
 def test_a_state_of_another_recipe_is_refused(
