@@ -24,7 +24,7 @@ def test_the_recorded_recipe_gives_the_recorded_result(
 ) -> None:
     """Three epochs on a twentieth of the faces, without the running average: it needs more steps.
 
-    All else is as for the shipped version.
+    It begins with ImageNet weights and an epoch of the head; all else is as for the champion.
 
     Sums are added up in another order on another processor, so the figures may differ a little;
     a recipe that means something else now is off by far more.
