@@ -16,7 +16,7 @@ from fer.learning.finetuning import Tuned, Tuner
 from fer.learning.gate import Line
 from fer.learning.job import Options
 from fer.learning.material import Material
-from fer.learning.replay import Replay, activations
+from fer.learning.replay import AT_ONCE, Replay, activations
 from fer.manifest import Manifest
 from fer.registry import Registry
 from fer.vision.classifier import Classifier
@@ -113,8 +113,8 @@ def serving_lines(
     crops = crops_to_compare(material)
     challenger = Classifier(draft, litert, threads=1)
     answers = [
-        keras.ops.convert_to_numpy(tuner.model.predict_on_batch(crops[start : start + 256]))
-        for start in range(0, len(crops), 256)
+        keras.ops.convert_to_numpy(tuner.model.predict_on_batch(crops[start : start + AT_ONCE]))
+        for start in range(0, len(crops), AT_ONCE)
     ]
     expected = softmax(np.concatenate(answers), draft.temperature)
     serving = Classifier.load(registry, champion.version, threads=1)
