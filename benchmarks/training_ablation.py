@@ -22,7 +22,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -32,6 +31,7 @@ from benchmarks.loop.people import Face, read_photographs  # noqa: E402
 from benchmarks.loop.report import error  # noqa: E402
 from fer.config import Settings  # noqa: E402
 from fer.learning.architectures import build  # noqa: E402
+from fer.learning.evaluation import evaluate, softmax  # noqa: E402
 from fer.learning.recipe import Recipe  # noqa: E402
 from fer.learning.runfolder import Request  # noqa: E402
 from fer.learning.runs import Splits, load_splits, network_of, scorer  # noqa: E402
@@ -94,21 +94,12 @@ def quarter(splits: Splits, seed: int) -> Splits:
     return replace(splits, train=splits.train.take(np.sort(np.concatenate(rows)).tolist()))
 
 
-def balanced(answers: npt.NDArray[Any], faces: list[Face], labels: tuple[str, ...]) -> float:
-    """Balanced accuracy over the labels present; `answers` are those of the faces found."""
-    truth = np.array([labels.index(face.label) for face in faces])
-    right = np.zeros(len(faces), bool)
-    found = np.array([face.crop is not None for face in faces])
-    right[found] = answers == truth[found]
-    return float(np.mean([right[truth == label].mean() for label in np.unique(truth)]))
-
-
 def measure(
     splits: Splits, faces: list[Face], recipe: Recipe, weights: str | None
 ) -> dict[str, float]:
     """Train once, and measure the best epoch."""
     keras.utils.clear_session()
-    labels = splits.dataset.labels.names
+    labels = splits.dataset.labels
     with tempfile.TemporaryDirectory() as folder:
         network = network_of(recipe, len(labels))
         trainer = Trainer(network, recipe, Path(folder), weights, say=lambda text: None)
@@ -121,10 +112,13 @@ def measure(
     model = build(network)
     model.set_weights(trainer.core.get_weights())
     crops = np.stack([face.crop for face in faces if face.crop is not None])
-    answers = model.predict(crops, batch_size=256, verbose=0).argmax(axis=1)
+    answers = softmax(model.predict(crops, batch_size=256, verbose=0))
+    truth = np.array([labels.names.index(face.label) for face in faces], np.int64)
+    found = np.array([face.crop is not None for face in faces])
+    press = evaluate(labels, truth[found], answers, missed=truth[~found])
     best = (trainer.progress.history or [])[trainer.progress.best_epoch - 1]
     figures = {name: float(best[name]) for name in ("ferplus_accuracy", "accuracy")}
-    return figures | {"press": balanced(answers, faces, labels)}
+    return figures | {"press": press["balanced_accuracy"]}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
