@@ -58,6 +58,14 @@ def train(
     tune_epochs: Annotated[
         int, typer.Option(help="Epochs of fine-tuning in each of those; 0: as in the training.")
     ] = 0,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(help="Version whose answers make part of the targets; may be repeated."),
+    ] = None,
+    teacher_votes: Annotated[
+        Path | None,
+        typer.Option(help="FER+ votes (CSV) that the teacher sees, and the network does not."),
+    ] = None,
     notes: Annotated[str, typer.Option(help="Anything else that the card should say.")] = "",
     config: Annotated[
         Path | None, typer.Option(help="TOML file of knobs; options given here win over it.")
@@ -116,6 +124,8 @@ def train(
             terms=terms,
             notes=notes,
             share=share,
+            teachers=tuple(teacher or ()),
+            teacher_votes=str(teacher_votes) if teacher_votes else None,
             tune=tune,
             tune_epochs=tune_epochs,
         )

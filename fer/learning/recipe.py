@@ -50,6 +50,7 @@ class Recipe:
     dropout: float = knob(0.3, "Share of the pooled features dropped while training.")
     label_smoothing: float = knob(0.1, "Probability spread over the other labels.")
     vote_weight: float = knob(0.5, "Share of the votes in the targets, where there are votes.")
+    teacher_weight: float = knob(0.5, "Share of the teacher in the targets, where there is one.")
     class_weights: str = knob("sqrt", "Weight of rare classes: none, sqrt or balanced.")
     mixup: float = knob(0.0, "Beta parameter of mixup; 0: none.")
     average: float = knob(0.998, "Decay of the running average of the weights; 0: none.")
@@ -81,7 +82,8 @@ class Recipe:
                 raise TrainingError(
                     f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}."
                 )
-        for name in ("vote_weight", "label_smoothing", "dropout", "warmup", "average", "erase"):
+        shares = ("vote_weight", "teacher_weight", "label_smoothing", "dropout", "warmup")
+        for name in (*shares, "average", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TrainingError(f"{name} must lie in 0…1, got {getattr(self, name)}.")
         for name in ("epochs", "head_epochs", "early_epochs", "mixup", "patience"):

@@ -28,6 +28,9 @@ STATE_FILE = "state.npz"
 #: Weights of the epoch with the best validation score, where the recipe asks for it averaged ones.
 BEST_FILE = "best.weights.h5"
 
+#: What the teacher says of each training face, kept so that a resumed training need not ask again.
+TEACHER_FILE = "teacher.npy"
+
 #: Written last: a run that has it is finished.
 RESULT_FILE = "result.json"
 
@@ -48,6 +51,8 @@ class Request:
         terms: terms of use of the data, for the manifest and the card.
         notes: anything else that a reader of the card should know.
         share: part of each label's pictures that is taken, 0…1.
+        teachers: versions whose answers make part of the targets.
+        teacher_votes: FER+ votes that only the teacher sees, or None.
         tune: settings to try before the training; 0 for none.
         tune_epochs: epochs of fine-tuning of each; 0 for the recipe's.
     """
@@ -64,6 +69,8 @@ class Request:
     terms: str = ""
     notes: str = ""
     share: float = 1.0
+    teachers: tuple[str, ...] = ()
+    teacher_votes: str | None = None
     tune: int = 0
     tune_epochs: int = 0
 
@@ -127,6 +134,7 @@ def read_run(folder: Path) -> tuple[Request, Recipe]:
     """
     try:
         values = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        values["teachers"] = tuple(values.get("teachers", ()))
         return Request(**values), Recipe(**read_recipe(folder / "recipe.toml"))
     except (OSError, ValueError, TypeError) as error:
         raise TrainingError(f"{folder} is not the folder of a training: {error}.") from error

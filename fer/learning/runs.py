@@ -39,7 +39,8 @@ from fer.learning.measuring import (
 )
 from fer.learning.recipe import Recipe
 from fer.learning.replay import make_replay
-from fer.learning.runfolder import RESULT_FILE, Request, open_request, read_run
+from fer.learning.runfolder import RESULT_FILE, TEACHER_FILE, Request, open_request, read_run
+from fer.learning.teaching import checked_teachers, taught, teacher_answers
 from fer.learning.tracking import open_tracker
 from fer.learning.training import Trainer, soft_targets
 from fer.learning.tuning import TUNING_FILE, search
@@ -60,6 +61,7 @@ class Splits:
     validation: FaceArrays
     test: FaceArrays | None
     votes: Votes | None
+    taught: npt.NDArray[np.float32] | None = None
 
     def accepted(self, faces: FaceArrays) -> npt.NDArray[np.bool_]:
         """Labels that count as right, (n, k): the most voted, or the data set's own."""
@@ -72,6 +74,14 @@ class Splits:
         labels = self.dataset.labels
         shares = self.votes.distribution(faces.names, labels) if self.votes else None
         return soft_targets(faces.labels, len(labels), recipe, shares)
+
+    def training_targets(self, recipe: Recipe) -> npt.NDArray[np.float32]:
+        """Soft targets of the training faces, (n, k), the teacher's share among them."""
+        targets = self.targets(self.train, recipe)
+        if self.taught is None:
+            return targets
+        weight = np.float32(recipe.teacher_weight)
+        return (1 - weight) * targets + weight * self.taught
 
 
 def load_splits(
@@ -136,13 +146,14 @@ def run_training(
     tracker = open_tracker(folder, say)
     splits, recipe = load_splits(request, recipe, say, progress)
     (folder / "recipe.toml").write_text(recipe.as_toml(), encoding="utf-8")
+    splits = replace(splits, taught=_taught(folder, registry, request, splits, say))
     if request.tune:
         recipe = _tuned(folder, request, recipe, splits, say)
     tracker.begin(asdict(request) | recipe.as_dict())
     network = network_of(recipe, len(splits.dataset.labels))
     start = Path(request.start) if request.start else None
     trainer = Trainer(network, recipe, folder, request.weights, start, say, tracker.epoch)
-    targets = splits.targets(splits.train, recipe)
+    targets = splits.training_targets(recipe)
     trainer.fit(splits.train, targets, splits.validation, scorer(splits))
     model = build(network)
     model.set_weights(trainer.core.get_weights())
@@ -155,6 +166,30 @@ def run_training(
     (folder / RESULT_FILE).write_text(json.dumps(result) + "\n", encoding="utf-8")
     tracker.end(manifest.version, manifest.metrics)
     return manifest
+
+
+def _taught(
+    folder: Path, registry: Registry, request: Request, splits: Splits, say: Say
+) -> npt.NDArray[np.float32] | None:
+    """What the teacher says of the training faces, (n, k); None without one."""
+    if not (request.teachers or request.teacher_votes):
+        return None
+    kept = folder / TEACHER_FILE
+    if kept.is_file():
+        return np.asarray(np.load(kept))
+    faces, labels = splits.train, splits.dataset.labels
+    checked_teachers(registry, request.teachers, labels)
+    answers = [teacher_answers(registry, version, faces, say) for version in request.teachers]
+    votes = None
+    if request.teacher_votes:
+        votes = read_votes(Path(request.teacher_votes)).distribution(faces.names, labels)
+    found = taught(faces.labels, len(labels), answers, votes)
+    right = float((found.argmax(axis=1) == faces.labels).mean())
+    say(f"The teacher agrees with {100 * right:.1f} % of the training labels.")
+    partial = kept.with_suffix(".part.npy")
+    np.save(partial, found)
+    partial.replace(kept)
+    return found
 
 
 def network_of(recipe: Recipe, classes: int) -> Network:
@@ -178,7 +213,7 @@ def _tuned(folder: Path, request: Request, recipe: Recipe, splits: Splits, say: 
         network = network_of(tried, len(splits.dataset.labels))
         start = Path(request.start) if request.start else None
         trainer = Trainer(network, tried, trial, request.weights, start, say)
-        targets = splits.targets(splits.train, tried)
+        targets = splits.training_targets(tried)
         trainer.fit(splits.train, targets, splits.validation, scorer(splits))
         return trainer.progress.best
 
@@ -260,7 +295,7 @@ def _write_version(
         replay = make_replay(
             model,
             network.architecture,
-            (splits.train.crops, splits.targets(splits.train, recipe)),
+            (splits.train.crops, splits.training_targets(recipe)),
             (validation.crops, splits.targets(validation, recipe), accepted),
             seed=recipe.seed,
         )
@@ -295,6 +330,6 @@ def _sources(request: Request, splits: Splits) -> tuple[DataSource, ...]:
             pictures=len(splits.train),
         )
     ]
-    if request.votes:
-        sources.append(DataSource(name=f"{Path(request.votes).name} (votes of ten annotators)"))
+    for votes in sorted({Path(v).name for v in (request.votes, request.teacher_votes) if v}):
+        sources.append(DataSource(name=f"{votes} (votes of ten annotators)"))
     return tuple(sources)

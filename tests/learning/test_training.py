@@ -124,6 +124,11 @@ def test_a_replay_can_be_made_again_for_another_freeze_point(
     data = run.parent.parent / "data"
     registry = Registry(tmp_path / "models")
     shutil.copytree(first.folder, registry.folder)
+    # A version from before a knob was there is renewed all the same.
+    stated = registry.path(version) / "manifest.json"
+    older = json.loads(stated.read_text(encoding="utf-8"))
+    del older["settings"]["teacher_weight"]
+    stated.write_text(json.dumps(older), encoding="utf-8")
     before = registry.manifest(version)
     kept = (registry.path(version) / REPLAY_FILE).read_bytes()
     monkeypatch.setenv("FER_MODELS_DIR", str(registry.folder))
