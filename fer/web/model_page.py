@@ -82,7 +82,7 @@ def choices(registry: Registry, champion: str | None, texts: Texts) -> list[tupl
 
 
 def headline_figure(measured: Mapping[str, Any], texts: Texts) -> str:
-    """The most telling figure in words, such as "83 % correct (FER+)"; empty without one."""
+    """The most telling figure in words that say by what it is right; empty without one."""
     for name in FIGURES[:3]:
         value = measured.get(name)
         if isinstance(value, int | float):
