@@ -18,8 +18,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no balance by label": {"class_balance": 0.0},
     "no replay": {"new_share": 1.0},
     "no trust in the champion's answer": {"trust": 1.0},
-    "no early stopping": {"fewest_rounds": 5},
+    "no early stopping": {"fewest_rounds": 3},
     "no average over rounds": {"average": 0.0},
+    "no shares put back": {"shares": 0.0},
     "no average with the folds": {"average_folds": False},
 }
 

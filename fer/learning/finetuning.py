@@ -200,17 +200,27 @@ class Tuner:
                 break
         self.tail.set_weights(self.champion)
         if not knobs.interpolate:
-            return Tuned(best, 1.0, tuple(curve))
+            return Tuned(self._with_shares(best), 1.0, tuple(curve))
         mixes = [round(knobs.largest_mix * tenth / 10, 3) for tenth in range(11)]
         values = [score(mixed(self.champion, best, mix)) for mix in mixes]
         mix = mixes[int(np.argmin(values))]
-        return Tuned(mixed(self.champion, best, mix), mix, tuple(curve))
+        return Tuned(self._with_shares(mixed(self.champion, best, mix)), mix, tuple(curve))
 
     def become(self, tuned: Tuned) -> None:
         """Give the model, and not only its tail, the fine-tuned weights for good."""
         self.tail.set_weights(tuned.weights)
         for layer in self.tail.layers:
             layer.trainable = True
+
+    def _with_shares(self, weights: Weights) -> Weights:
+        """`weights` with last biases that give replayed faces each label as often as before."""
+        stored = self.replay.activations
+        if not len(stored) or not self.knobs.shares:
+            return weights
+        before, after = self.logits(stored), self.logits(stored, weights)
+        moved = share_biases(before, after, self._replay_chance)
+        last = weights[-1] + np.asarray(self.knobs.shares * moved, weights[-1].dtype)
+        return [*weights[:-1], last]
 
     def _distilled(self, replay: Replay) -> Floats:
         share = self.knobs.distillation
@@ -291,6 +301,26 @@ def replay_chances(replay: Replay, balance: float) -> npt.NDArray[np.float64]:
     common = np.bincount(replay.holdout_targets.argmax(axis=1), minlength=k) + 1.0
     stored = np.maximum(np.bincount(labels, minlength=k), 1)
     return np.asarray((common ** (1 - balance) / stored)[labels])
+
+
+def share_biases(
+    before: Floats, after: Floats, chance: npt.NDArray[np.float64], rounds: int = 50
+) -> npt.NDArray[np.float64]:
+    """Biases (k,) under which each label has the mean probability `after` that it had `before`.
+
+    Args:
+        before, after: logits (n, k) of the same faces.
+        chance: weight of each face, (n,).
+
+    The step is that of Saerens, Latinne and Decaestecker, "Adjusting the Outputs of a Classifier to
+    New a Priori Probabilities", 2002, repeated until the shares agree.
+    """
+    weights = chance / chance.sum()
+    wanted = np.maximum(weights @ softmax(before), 1e-12)
+    biases = np.zeros(before.shape[1])
+    for _ in range(rounds):
+        biases += np.log(wanted / np.maximum(weights @ softmax(after + biases), 1e-12))
+    return np.asarray(biases - biases.mean())
 
 
 def averaged(rounds: Sequence[Weights]) -> Weights:

@@ -38,6 +38,9 @@ class FineTuning:
         interpolate: whether to mix the champion's weights with the fine-tuned ones.
         largest_mix: largest share of the fine-tuned weights: beyond it the base loses faster than
             new people gain.
+        shares: how far the shares of the labels among replayed faces are put back to what they are
+            with the champion's weights, 0…1: visitors may show other expressions more often than
+            base faces do, and what is common there must not change for it.
         average_folds: whether the challenger's weights are averaged with those of the cross-fit.
         seed: of every random choice.
     """
@@ -47,22 +50,23 @@ class FineTuning:
     learning_rate: float = 2e-4
     head_learning_rate: float = 3e-3
     weight_decay: float = 0.01
-    rounds: int = 5
+    rounds: int = 3
     steps: int = 30
-    batch: int = 64
-    new_share: float = 0.5
+    batch: int = 128
+    new_share: float = 0.15
     class_balance: float = 1.0
     replay_balance: float = 0.0
     smoothing: float = 0.1
-    trust: float = 0.9
+    trust: float = 0.6
     distillation: float = 1.0
     mixtures: float = 1.0
     held_back: float = 0.15
     forgetting: float = 0.5
-    fewest_rounds: int = 3
+    fewest_rounds: int = 2
     average: float = 0.5
     patience: int = 2
     interpolate: bool = True
-    largest_mix: float = 0.8
+    largest_mix: float = 0.7
+    shares: float = 1.0
     average_folds: bool = True
     seed: int = 0

@@ -144,7 +144,9 @@ class World:
             "registry": self.registry,
             "database": self.database,
             "storage": self.store.storage,
-            "knobs": FineTuning(copies=2, rounds=6, steps=20, new_share=0.5),
+            "knobs": FineTuning(
+                copies=2, rounds=6, fewest_rounds=3, steps=20, batch=64, new_share=0.5, trust=0.9
+            ),
             **more,
         }
         return Workplace(**parts)

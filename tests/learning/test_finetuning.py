@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer.learning.finetuning import Tuned, averaged, mixed, mixtures
+from fer.learning.evaluation import softmax
+from fer.learning.finetuning import Tuned, averaged, mixed, mixtures, share_biases
 from fer.learning.retraining import together
 
 
@@ -56,3 +57,22 @@ def test_the_challenger_is_the_mean_of_all_fine_tunings_and_keeps_its_own_curve(
     np.testing.assert_array_equal(found.weights[1], weights(2)[1])
     assert (found.mix, found.curve) == (own.mix, own.curve)
     np.testing.assert_array_equal(together(own, []).weights[0], own.weights[0])
+
+
+def test_biases_undo_a_shift_that_is_the_same_for_every_face() -> None:
+    before = np.random.default_rng(0).normal(size=(200, 4))
+    shift = np.array([0.9, -0.5, -0.4, 0.0])
+    found = share_biases(before, before + shift, np.ones(200))
+    np.testing.assert_allclose(found, -shift, atol=1e-4)
+
+
+def test_biases_give_each_label_its_share_again_in_weighted_faces() -> None:
+    rng = np.random.default_rng(1)
+    before, after = rng.normal(size=(2, 300, 3)) * [[[1.0]], [[2.0]]]
+    chance = rng.uniform(0.1, 1, 300)
+    biases = share_biases(before, after, chance)
+    np.testing.assert_allclose(
+        np.average(softmax(after + biases), axis=0, weights=chance),
+        np.average(softmax(before), axis=0, weights=chance),
+        atol=1e-4,
+    )
