@@ -200,11 +200,13 @@ class Tuner:
                 break
         self.tail.set_weights(self.champion)
         if not knobs.interpolate:
-            return Tuned(self._with_shares(best), 1.0, tuple(curve))
-        mixes = [round(knobs.largest_mix * tenth / 10, 3) for tenth in range(11)]
+            return Tuned(self._with_shares(best, batches.right), 1.0, tuple(curve))
+        largest = with_doubt(knobs.largest_mix, batches.right)
+        mixes = [round(largest * tenth / 10, 3) for tenth in range(11)]
         values = [score(mixed(self.champion, best, mix)) for mix in mixes]
         mix = mixes[int(np.argmin(values))]
-        return Tuned(self._with_shares(mixed(self.champion, best, mix)), mix, tuple(curve))
+        challenger = self._with_shares(mixed(self.champion, best, mix), batches.right)
+        return Tuned(challenger, mix, tuple(curve))
 
     def become(self, tuned: Tuned) -> None:
         """Give the model, and not only its tail, the fine-tuned weights for good."""
@@ -212,14 +214,20 @@ class Tuner:
         for layer in self.tail.layers:
             layer.trainable = True
 
-    def _with_shares(self, weights: Weights) -> Weights:
-        """`weights` with last biases that give replayed faces each label as often as before."""
+    def _with_shares(self, weights: Weights, right: float) -> Weights:
+        """`weights` with last biases that give replayed faces each label as often as before.
+
+        Args:
+            right: as in `with_doubt`. Below a half less is put back, and at 0 nothing: the shares
+                of a champion that cannot read new faces are not worth keeping for them.
+        """
         stored = self.replay.activations
-        if not len(stored) or not self.knobs.shares:
+        strength = self.knobs.shares * min(1.0, 2 * right)
+        if not len(stored) or not strength:
             return weights
         before, after = self.logits(stored), self.logits(stored, weights)
         moved = share_biases(before, after, self._replay_chance)
-        last = weights[-1] + np.asarray(self.knobs.shares * moved, weights[-1].dtype)
+        last = weights[-1] + np.asarray(strength * moved, weights[-1].dtype)
         return [*weights[:-1], last]
 
     def _distilled(self, replay: Replay) -> Floats:
@@ -254,7 +262,9 @@ class _Batches:
         k = new.targets.shape[1]
         smooth = (1 - knobs.smoothing) * new.targets + knobs.smoothing / k
         own = softmax(tuner.logits(new.activations[:, 0]))
-        self.targets = np.asarray(knobs.trust * smooth + (1 - knobs.trust) * own, np.float32)
+        self.right = float((own.argmax(axis=1) == new.labels).mean()) if len(new) else 0.0
+        trust = with_doubt(knobs.trust, self.right)
+        self.targets = np.asarray(trust * smooth + (1 - trust) * own, np.float32)
         counts = np.bincount(new.labels, minlength=k).astype(np.float64)
         chance = np.maximum(counts, 1)[new.labels] ** -knobs.class_balance
         self.chance = chance / chance.sum()
@@ -279,6 +289,15 @@ class _Batches:
         inputs = np.concatenate([self.new.activations[rows, copy], self.replay[old]])
         targets = np.concatenate([self.targets[rows], self.replay_targets[old]])
         return inputs.astype(np.float32), targets
+
+
+def with_doubt(value: float, right: float) -> float:
+    """A knob that is `value` where the champion is always right, and 1 where it never is.
+
+    Args:
+        right: share of the new faces about which the champion is right, 0…1.
+    """
+    return 1 - (1 - value) * right
 
 
 def mixtures(

@@ -23,8 +23,9 @@ class FineTuning:
         replay_balance: the same for replayed faces: 1 draws them evenly, 0 in the proportions of
             the base hold-out, so that the champion's sense of what is common is kept.
         smoothing: probability spread over the other labels of a new face.
-        trust: weight of the operator's label in a new face's target; the champion's own answer
-            has the rest, which softens a wrong label.
+        trust: weight of the operator's label in a new face's target where the champion is right
+            about every new face; its own answer has the rest, which softens a wrong label. The
+            less often it is right, the less its answer counts.
         distillation: weight of the champion's answers in the targets of replayed faces.
         mixtures: activations between two replayed ones, answered by the champion, for each
             replayed one; they make up half of what is replayed. 0: none.
@@ -36,11 +37,13 @@ class FineTuning:
             so far, which forgets less than those of one round; 0 takes the last round alone.
         patience: rounds without a better value there before it ends.
         interpolate: whether to mix the champion's weights with the fine-tuned ones.
-        largest_mix: largest share of the fine-tuned weights: beyond it the base loses faster than
-            new people gain.
+        largest_mix: largest share of the fine-tuned weights where the champion is right about every
+            new face: beyond it the base loses faster than new people gain. The less often it is
+            right, the nearer to 1: a camera that it cannot read at all asks for a large step.
         shares: how far the shares of the labels among replayed faces are put back to what they are
             with the champion's weights, 0…1: visitors may show other expressions more often than
-            base faces do, and what is common there must not change for it.
+            base faces do, and what is common there must not change for it. Less where the champion
+            is right about less than half of the new faces.
         average_folds: whether the challenger's weights are averaged with those of the cross-fit.
         seed: of every random choice.
     """
@@ -57,7 +60,7 @@ class FineTuning:
     class_balance: float = 1.0
     replay_balance: float = 0.0
     smoothing: float = 0.1
-    trust: float = 0.6
+    trust: float = 0.4
     distillation: float = 1.0
     mixtures: float = 1.0
     held_back: float = 0.15
@@ -66,7 +69,7 @@ class FineTuning:
     average: float = 0.5
     patience: int = 2
     interpolate: bool = True
-    largest_mix: float = 0.7
+    largest_mix: float = 0.55
     shares: float = 1.0
     average_folds: bool = True
     seed: int = 0

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import keras
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
@@ -24,7 +23,8 @@ from sklearn.preprocessing import StandardScaler
 from fer.errors import TrainingError
 from fer.labels import LabelSet
 from fer.learning.datasets import FaceArrays
-from fer.registry import KERAS_FILE, Registry
+from fer.learning.material import open_model
+from fer.registry import Registry
 
 Floats = npt.NDArray[np.float32]
 
@@ -63,8 +63,7 @@ def teacher_answers(
             f"and these faces have {faces.crops.shape[1]}."
         )
     say(f"Asking {version} about {len(faces)} training faces.")
-    path = registry.verified_file(version, KERAS_FILE)
-    model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    model = open_model(registry, version)
     turns = (faces.crops, faces.crops[:, :, ::-1])
     answers = [model.predict(crops, batch_size=AT_ONCE, verbose=0) for crops in turns]
     return np.asarray(sum(answers) / len(answers), np.float32)

@@ -144,8 +144,17 @@ class World:
             "registry": self.registry,
             "database": self.database,
             "storage": self.store.storage,
+            # Larger steps than in service: drawn faces are few, and quickly learned.
             "knobs": FineTuning(
-                copies=2, rounds=6, fewest_rounds=3, steps=20, batch=64, new_share=0.5, trust=0.9
+                copies=2,
+                rounds=6,
+                fewest_rounds=3,
+                steps=20,
+                batch=64,
+                new_share=0.5,
+                trust=0.9,
+                largest_mix=0.8,
+                shares=0.0,
             ),
             **more,
         }

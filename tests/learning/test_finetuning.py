@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fer.learning.evaluation import softmax
-from fer.learning.finetuning import Tuned, averaged, mixed, mixtures, share_biases
+from fer.learning.finetuning import Tuned, averaged, mixed, mixtures, share_biases, with_doubt
 from fer.learning.retraining import together
 
 
@@ -76,3 +77,9 @@ def test_biases_give_each_label_its_share_again_in_weighted_faces() -> None:
         np.average(softmax(before), axis=0, weights=chance),
         atol=1e-4,
     )
+
+
+def test_the_less_often_the_champion_is_right_the_larger_the_step() -> None:
+    assert with_doubt(0.4, 1.0) == pytest.approx(0.4)
+    assert with_doubt(0.4, 0.5) == pytest.approx(0.7)
+    assert with_doubt(0.4, 0.0) == 1
