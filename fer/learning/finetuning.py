@@ -108,6 +108,7 @@ class Tuner:
         self.model, self.replay, self.knobs = model, replay, knobs
         self.frozen, self.tail = cut(model, replay.freeze_point)
         self.champion: Weights = self.tail.get_weights()
+        self._stored_logits = self.logits(replay.activations)
         self._replay_targets = self._distilled(replay)
         self._replay_chance = replay_chances(replay, knobs.replay_balance)
         for layer in self.tail.layers:
@@ -225,14 +226,14 @@ class Tuner:
         strength = self.knobs.shares * min(1.0, 2 * right)
         if not len(stored) or not strength:
             return weights
-        before, after = self.logits(stored), self.logits(stored, weights)
-        moved = share_biases(before, after, self._replay_chance)
+        after = self.logits(stored, weights)
+        moved = share_biases(self._stored_logits, after, self._replay_chance)
         last = weights[-1] + np.asarray(strength * moved, weights[-1].dtype)
         return [*weights[:-1], last]
 
     def _distilled(self, replay: Replay) -> Floats:
         share = self.knobs.distillation
-        answers = softmax(self.logits(replay.activations))
+        answers = softmax(self._stored_logits)
         return np.asarray((1 - share) * replay.targets + share * answers, np.float32)
 
     def _scorer(self, new: NewFaces, replay_rows: Ints) -> Callable[[Weights], float]:

@@ -24,14 +24,12 @@ from fer.errors import TrainingError
 from fer.labels import LabelSet
 from fer.learning.datasets import FaceArrays
 from fer.learning.material import open_model
+from fer.learning.replay import AT_ONCE
 from fer.registry import Registry
 
 Floats = npt.NDArray[np.float32]
 
-#: Crops that a teacher answers at a time.
-AT_ONCE = 128
-
-#: Added to votes before their logarithm: half a vote of ten, shared by the labels.
+#: Added to votes before their logarithm: a third of a vote of ten for each label.
 LEAST_VOTE = 0.03
 
 
