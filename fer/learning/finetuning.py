@@ -17,6 +17,20 @@ import numpy as np
 import numpy.typing as npt
 
 from fer.learning.augmentation import Augmentation, RandomFace
+from fer.learning.chances import label_chances, mixtures, replay_chances, with_doubt
+from fer.learning.domains import (
+    BIASES,
+    GATE,
+    fit_biases,
+    fit_gate,
+    has_domains,
+    layer_weights,
+    moments_of,
+    opened,
+    share_biases,
+    with_domains,
+    with_layers,
+)
 from fer.learning.evaluation import softmax
 from fer.learning.knobs import FineTuning
 from fer.learning.replay import Halves, Replay, activations, cut
@@ -59,7 +73,8 @@ class Tuned:
 
     Attributes:
         weights: of the tail, mixed already.
-        mix: share of the fine-tuned weights in them, 0…1; 0 is the champion itself.
+        mix: share of the fine-tuned weights in them, 0…1; at 0 they are the champion's, but for
+            what its domain gate was given.
         curve: value on the part held back after each round, the champion's first; less is better.
     """
 
@@ -99,22 +114,25 @@ class Tuner:
     """Fine-tunes copies of one champion's tail.
 
     Args:
-        model: the champion's serving graph. Its tail's weights change while a fine-tuning runs,
-            and are the champion's again afterwards.
+        model: the champion's serving graph; `Tuner.model` is that graph with its domain gate. Its
+            tail's weights change while a fine-tuning runs, and are the champion's again afterwards.
         replay: what lies beside it.
     """
 
     def __init__(self, model: keras.Model, replay: Replay, knobs: FineTuning) -> None:
-        self.model, self.replay, self.knobs = model, replay, knobs
-        self.frozen, self.tail = cut(model, replay.freeze_point)
+        self.model = with_domains(model, replay.freeze_point) if knobs.domains else model
+        self.replay, self.knobs = replay, knobs
+        self.frozen, self.tail = cut(self.model, replay.freeze_point)
         self.champion: Weights = self.tail.get_weights()
         self._stored_logits = self.logits(replay.activations)
         self._replay_targets = self._distilled(replay)
         self._replay_chance = replay_chances(replay, knobs.replay_balance)
         for layer in self.tail.layers:
             # Frozen batch norm runs on the champion's moments, in training too.
-            layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-        alone = sum(bool(layer.weights) for layer in self.tail.layers) == 1
+            # The gate and its biases are fitted, not stepped.
+            fixed = isinstance(layer, keras.layers.BatchNormalization)
+            layer.trainable = not (fixed or layer.name in (GATE, BIASES))
+        alone = sum(bool(layer.trainable_weights) for layer in self.tail.layers) == 1
         self.rate = knobs.head_learning_rate if alone else knobs.learning_rate
         optimizer = keras.optimizers.AdamW(
             self.rate, weight_decay=knobs.weight_decay, global_clipnorm=5.0
@@ -171,15 +189,16 @@ class Tuner:
         train, held_new = new.take(~held), new.take(held)
         held_replay = rng.random(len(self._replay_targets)) < knobs.held_back
         replay_rows = np.flatnonzero(~held_replay)
-        batches = _Batches(self, train, replay_rows, rng)
+        start = self._with_fitted_domains(train, replay_rows)
+        batches = _Batches(self, train, replay_rows, rng, start)
         score = self._scorer(held_new, np.flatnonzero(held_replay))
 
-        self.tail.set_weights(self.champion)
+        self.tail.set_weights(start)
         optimizer = self.tail.optimizer
         for variable, value in zip(optimizer.variables, self._fresh, strict=True):
             variable.assign(value)
         curve = [score(self.champion)]
-        best: Weights = self.champion
+        best: Weights = start
         after: list[Weights] = []
         waited, total = 0, knobs.rounds * knobs.steps
         for round_ in range(knobs.rounds):
@@ -203,10 +222,15 @@ class Tuner:
         if not knobs.interpolate:
             return Tuned(self._with_shares(best, batches.right), 1.0, tuple(curve))
         largest = with_doubt(knobs.largest_mix, batches.right)
+        if has_domains(self.model):
+            # The biases are in already; what is left to learn is what the champion cannot read.
+            largest = (1 - batches.right) ** 2
         mixes = [round(largest * tenth / 10, 3) for tenth in range(11)]
-        values = [score(mixed(self.champion, best, mix)) for mix in mixes]
+        values = [score(mixed(start, best, mix)) for mix in mixes]
+        if curve[0] <= min(values):
+            return Tuned(self.champion, 0.0, tuple(curve))
         mix = mixes[int(np.argmin(values))]
-        challenger = self._with_shares(mixed(self.champion, best, mix), batches.right)
+        challenger = self._with_shares(mixed(start, best, mix), batches.right)
         return Tuned(challenger, mix, tuple(curve))
 
     def become(self, tuned: Tuned) -> None:
@@ -228,8 +252,40 @@ class Tuner:
             return weights
         after = self.logits(stored, weights)
         moved = share_biases(self._stored_logits, after, self._replay_chance)
-        last = weights[-1] + np.asarray(strength * moved, weights[-1].dtype)
-        return [*weights[:-1], last]
+        kernel, bias = layer_weights(self.tail, weights, "logits")
+        bias = bias + np.asarray(strength * moved, bias.dtype)
+        return with_layers(self.tail, weights, {"logits": [kernel, bias]})
+
+    def _with_fitted_domains(self, new: NewFaces, replay_rows: Ints) -> Weights:
+        """The champion's weights with a gate and biases made for `new`; see `fer.learning.domains`.
+
+        They are fitted from nothing each time, so that what one camera asked for goes again where
+        later decisions speak against it.
+        """
+        stored, fresh = self.replay.activations[replay_rows], new.activations[:, 0]
+        if not (has_domains(self.model) and len(fresh) and len(stored)):
+            return self.champion
+        moments = [moments_of(each) for each in (fresh, stored)]
+        kernel, bias = fit_gate(*moments)
+        weights = with_layers(self.tail, self.champion, {GATE: [kernel, bias], BIASES: None})
+
+        answers = softmax(self.logits(fresh))
+        right = float((answers.argmax(axis=1) == new.labels).mean())
+        trust = with_doubt(self.knobs.domain_trust, right)
+        targets = trust * self._smoothed(new.targets) + (1 - trust) * answers
+        each = label_chances(new.labels, self.knobs.class_balance)
+        chance = self._replay_chance[replay_rows]
+        biases = fit_biases(
+            opened(np.concatenate(moments), kernel, bias),
+            self.logits(np.concatenate([fresh, stored]), weights),
+            np.concatenate([targets, self._replay_targets[replay_rows]]),
+            np.concatenate([each, chance / chance.sum()]) / 2,
+        )
+        return with_layers(self.tail, weights, {BIASES: [biases]})
+
+    def _smoothed(self, targets: Floats) -> Floats:
+        share = self.knobs.smoothing
+        return np.asarray((1 - share) * targets + share / targets.shape[1], np.float32)
 
     def _distilled(self, replay: Replay) -> Floats:
         share = self.knobs.distillation
@@ -256,19 +312,23 @@ class _Batches:
     """Endless batches of new and replayed activations, balanced by origin and by label."""
 
     def __init__(
-        self, tuner: Tuner, new: NewFaces, replay_rows: Ints, rng: np.random.Generator
+        self,
+        tuner: Tuner,
+        new: NewFaces,
+        replay_rows: Ints,
+        rng: np.random.Generator,
+        start: Weights,
     ) -> None:
         knobs = tuner.knobs
         self.rng, self.new = rng, new
-        k = new.targets.shape[1]
-        smooth = (1 - knobs.smoothing) * new.targets + knobs.smoothing / k
         own = softmax(tuner.logits(new.activations[:, 0]))
         self.right = float((own.argmax(axis=1) == new.labels).mean()) if len(new) else 0.0
+        # What softens a label already knows what is common among visitors.
+        own = softmax(tuner.logits(new.activations[:, 0], start))
         trust = with_doubt(knobs.trust, self.right)
+        smooth = tuner._smoothed(new.targets)
         self.targets = np.asarray(trust * smooth + (1 - trust) * own, np.float32)
-        counts = np.bincount(new.labels, minlength=k).astype(np.float64)
-        chance = np.maximum(counts, 1)[new.labels] ** -knobs.class_balance
-        self.chance = chance / chance.sum()
+        self.chance = label_chances(new.labels, knobs.class_balance)
         old = tuner._replay_chance[replay_rows]
         old = old / old.sum()
         self.replay = tuner.replay.activations[replay_rows]
@@ -290,57 +350,6 @@ class _Batches:
         inputs = np.concatenate([self.new.activations[rows, copy], self.replay[old]])
         targets = np.concatenate([self.targets[rows], self.replay_targets[old]])
         return inputs.astype(np.float32), targets
-
-
-def with_doubt(value: float, right: float) -> float:
-    """A knob that is `value` where the champion is always right, and 1 where it never is.
-
-    Args:
-        right: share of the new faces about which the champion is right, 0…1.
-    """
-    return 1 - (1 - value) * right
-
-
-def mixtures(
-    stored: Halves, chance: npt.NDArray[np.float64], count: int, rng: np.random.Generator
-) -> Halves:
-    """Activations (count, ...) between two stored ones (n, ...), drawn by `chance` (n,).
-
-    What the champion says to them can be asked, so that it is followed between the stored faces
-    too, and not only at them.
-    """
-    one, other = (rng.choice(len(stored), count, p=chance) for _ in range(2))
-    share = rng.uniform(0.5, 1, (count, *(1,) * (stored.ndim - 1))).astype(np.float32)
-    return np.asarray(share * stored[one] + (1 - share) * stored[other], np.float16)
-
-
-def replay_chances(replay: Replay, balance: float) -> npt.NDArray[np.float64]:
-    """How often each replayed face (n,) is drawn; see `FineTuning.replay_balance`."""
-    k = replay.targets.shape[1]
-    labels = replay.targets.argmax(axis=1)
-    common = np.bincount(replay.holdout_targets.argmax(axis=1), minlength=k) + 1.0
-    stored = np.maximum(np.bincount(labels, minlength=k), 1)
-    return np.asarray((common ** (1 - balance) / stored)[labels])
-
-
-def share_biases(
-    before: Floats, after: Floats, chance: npt.NDArray[np.float64], rounds: int = 50
-) -> npt.NDArray[np.float64]:
-    """Biases (k,) under which each label has the mean probability `after` that it had `before`.
-
-    Args:
-        before, after: logits (n, k) of the same faces.
-        chance: weight of each face, (n,).
-
-    The step is that of Saerens, Latinne and Decaestecker, "Adjusting the Outputs of a Classifier to
-    New a Priori Probabilities", 2002, repeated until the shares agree.
-    """
-    weights = chance / chance.sum()
-    wanted = np.maximum(weights @ softmax(before), 1e-12)
-    biases = np.zeros(before.shape[1])
-    for _ in range(rounds):
-        biases += np.log(wanted / np.maximum(weights @ softmax(after + biases), 1e-12))
-    return np.asarray(biases - biases.mean())
 
 
 def averaged(rounds: Sequence[Weights]) -> Weights:

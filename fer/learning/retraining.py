@@ -26,7 +26,6 @@ from fer.learning.finetuning import Tuned, Tuner, averaged
 from fer.learning.gate import Line
 from fer.learning.job import Options, Outcome, Workplace
 from fer.learning.judging import ask, calibrate, serving_lines, statistical_lines
-from fer.learning.knobs import FineTuning
 from fer.learning.material import Material, gather, open_champion
 from fer.learning.rehearsal import for_keeping, rehearse
 from fer.learning.replay import Replay
@@ -99,8 +98,8 @@ def retrain(
         update_run(work.database, run_id, **record)
         step.reached("named")
     with folder_for(work.registry, name, options.dry_run) as folder:
-        draft = draft_of(champion.manifest, name, work, used, knobs, temperature)
-        litert = folder.add_model(champion.model)
+        draft = draft_of(champion.manifest, name, work, used, tuner, temperature)
+        litert = folder.add_model(tuner.model)
         step.reached("written")
         lines += serving_lines(work.registry, champion.manifest, draft, litert, tuner, material)
         refused = gate.refusal(lines)
@@ -217,7 +216,7 @@ def draft_of(
     name: str,
     work: Workplace,
     used: Sequence[str],
-    knobs: FineTuning,
+    tuner: Tuner,
     temperature: float,
 ) -> Manifest:
     """The challenger's manifest, but for its figures and files."""
@@ -232,8 +231,9 @@ def draft_of(
             "created_at": work.clock(),
             "temperature": temperature,
             "data": (*sources, DataSource(name=reviewed, pictures=len(lineage))),
-            "settings": {"fine_tuning": asdict(knobs)},
-            "seed": knobs.seed,
+            "parameters": tuner.model.count_params(),
+            "settings": {"fine_tuning": asdict(tuner.knobs)},
+            "seed": tuner.knobs.seed,
             "code_version": __version__,
             "samples_used": lineage,
         }

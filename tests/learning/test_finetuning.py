@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fer.learning.chances import mixtures, with_doubt
+from fer.learning.domains import share_biases
 from fer.learning.evaluation import softmax
-from fer.learning.finetuning import Tuned, averaged, mixed, mixtures, share_biases, with_doubt
+from fer.learning.finetuning import Tuned, averaged, mixed
 from fer.learning.retraining import together
 
 
