@@ -118,9 +118,24 @@ def test_a_small_face_in_a_large_picture(
     assert math.dist(box.centre, centre) < 0.25 * face_px
 
 
-@pytest.mark.parametrize("name", ("coffee", "rocket", "chelsea", "coins"))
+@pytest.mark.parametrize("half", (33, 36))
+@pytest.mark.parametrize("side", (48, 350, 3000))
+def test_a_face_that_fills_its_picture(
+    detector: FaceDetector, astronaut: Pixels, half: int, side: int
+) -> None:
+    """From brow to lip and cheek to cheek; without a chin the box is drawn a little higher."""
+    (whole,) = detector.detect(astronaut)
+    left, top = MIDDLE[0] - half, MIDDLE[1] - half
+    close_up = astronaut[top : top + 2 * half, left : left + 2 * half]
+    (box,) = detector.detect(np.asarray(cv2.resize(close_up, (side, side))))
+    there = box.scaled(2 * half / side, 2 * half / side).shifted(left, top)
+    assert math.dist(there.centre, whole.centre) < 0.15 * whole.longer_side
+    assert there.longer_side == pytest.approx(whole.longer_side, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ("coffee", "rocket", "chelsea", "coins", "cell"))
 def test_no_face_where_there_is_none(detector: FaceDetector, name: str) -> None:
-    """A cup, a rocket, a cat and coins."""
+    """A cup, a rocket, a cat, coins and a cell."""
     picture = np.asarray(getattr(skimage.data, name)())
     if picture.ndim == 2:
         picture = np.repeat(picture[:, :, None], 3, axis=2)
