@@ -12,12 +12,15 @@ to the detector; what is measured is the picture's square relative to the box th
 Use:
     python benchmarks/face_framing.py --data ../shared/data/fer2013.zip --sample 4000 --json
     python benchmarks/face_framing.py --smallest
+    python benchmarks/face_framing.py --filling --split validation --sample 600
     python benchmarks/face_framing.py --sweep ../shared/data/press_photos.zip --models models
 
 `--smallest` measures instead which part of a frame's side a face must have to be found, on the
-public-domain photograph that comes with scikit-image. `--sweep` reads labelled photographs with
-a trained model at several framings; a face that is missed counts as an error. The results are in
-docs/framing.md.
+public-domain photograph that comes with scikit-image. `--filling` counts the faces found in a data
+set's pictures as they are, and in random squares of scikit-image's pictures that show no person,
+with and without the look at a picture with borders about it. `--sweep` reads labelled photographs
+with a trained model at several framings; a face that is missed counts as an error. The results are
+in docs/framing.md.
 """
 
 from __future__ import annotations
@@ -45,6 +48,14 @@ from fer.vision.images import ImageLimits, Pixels, decode
 DEFAULT_DATA = Path("../shared/data/fer2013.zip")
 SEED = 1
 ENLARGED = 240
+
+#: Pictures of scikit-image without a person, and how many squares of each are looked at.
+FACELESS = (
+    *("coffee", "rocket", "chelsea", "coins", "brick", "grass", "gravel", "hubble_deep_field"),
+    *("immunohistochemistry", "moon", "page", "text", "clock", "cell", "retina", "colorwheel"),
+    *("logo", "horse"),
+)
+SQUARES = 60
 
 
 def sampled_faces(data: Path, split: str, count: int) -> Iterator[Pixels]:
@@ -148,6 +159,45 @@ def smallest() -> dict[str, object]:
     return {"frame": frame_side, "placings": placings, "found": found}
 
 
+class _WithoutBorders(FaceDetector):
+    """The detector as it would be without the look at a picture with borders about it."""
+
+    def _look_with_borders(self, image: Pixels) -> list[FaceBox]:
+        return []
+
+
+def faceless_squares() -> Iterator[Pixels]:
+    """Random squares, 60 px and larger, of pictures without a person; uint8 (s, s, 3)."""
+    from skimage import data
+
+    random = np.random.default_rng(SEED)
+    for name in FACELESS:
+        picture = np.asarray(getattr(data, name)())
+        picture = picture.astype(np.uint8) * (255 if picture.dtype == bool else 1)
+        if picture.ndim == 2:
+            picture = np.repeat(picture[:, :, None], 3, axis=2)
+        height, width = picture.shape[:2]
+        for _ in range(SQUARES):
+            side = int(random.integers(60, min(height, width) + 1))
+            top = int(random.integers(0, height - side + 1))
+            left = int(random.integers(0, width - side + 1))
+            yield np.ascontiguousarray(picture[top : top + side, left : left + side, :3])
+
+
+def filling(data: Path, split: str, count: int) -> dict[str, object]:
+    """How often a face is found in pictures that one fills, and in pictures without any."""
+    found: dict[str, list[int]] = {}
+    with FaceDetector() as detector, _WithoutBorders() as without:
+        whole = (np.repeat(f[:, :, None], 3, axis=2) for f in sampled_faces(data, split, count))
+        for kind, pictures in (("faces", whole), ("faceless", faceless_squares())):
+            rows = [(bool(without.detect(p)), bool(detector.detect(p))) for p in pictures]
+            found[kind] = [len(rows), *np.sum(rows, axis=0).tolist()]
+    return {
+        kind: {"pictures": n, "found without borders": before, "found": now}
+        for kind, (n, before, now) in found.items()
+    }
+
+
 def sweep(data: Path, models: Path, model: str | None, count: int) -> dict[str, object]:
     """Balanced accuracy of a model on `<label>/<name>.jpg` photographs, by scale and lift."""
     registry = Registry(models)
@@ -204,6 +254,7 @@ def main() -> None:
     parser.add_argument("--margin", type=float, default=0.5, help="border, in sides of the face")
     parser.add_argument("--border", choices=("replicate", "grey"), default="replicate")
     parser.add_argument("--smallest", action="store_true", help="measure the smallest face found")
+    parser.add_argument("--filling", action="store_true", help="count faces that fill a picture")
     parser.add_argument("--sweep", type=Path, help="zip of labelled photographs")
     parser.add_argument("--models", type=Path, default=Path("models"), help="models folder")
     parser.add_argument("--model", help="version to sweep with instead of the champion")
@@ -211,6 +262,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.smallest:
         result = smallest()
+    elif options.filling:
+        result = filling(options.data, options.split, options.sample)
     elif options.sweep:
         result = sweep(options.sweep, options.models, options.model, options.sample)
     else:

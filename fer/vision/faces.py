@@ -252,7 +252,9 @@ def _box_from_mediapipe(detection: Any, width: int, height: int) -> FaceBox | No
 
 def _reduced(image: Pixels, side: int) -> tuple[Pixels, float, float]:
     """The picture, no side longer than `side`, and the factors (x, y) that lead back to it."""
-    factor = min(1.0, side / max(image.shape[:2]))
+    factor = side / max(image.shape[:2])
+    if factor >= 1:
+        return image, 1.0, 1.0
     height, width = (max(1, round(extent * factor)) for extent in image.shape[:2])
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(small, dtype=np.uint8), image.shape[1] / width, image.shape[0] / height
