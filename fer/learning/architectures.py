@@ -23,7 +23,7 @@ from fer.learning.recipe import ARCHITECTURES
 #: one is taken depends on the size of its output, since replay stores it for thousands of faces.
 FREEZE_POINTS = {
     # In half precision 2 KB a face for a 64 px image and 4.6 KB for a 96 px one, which is as much
-    # as fits; after block 13 it is 1.3 and 2.9 KB.
+    # as fits; after block 13 it is 1.3 and 2.9 KB, and 5.1 KB for a 128 px one.
     "mobilenet_v2": ("block_9_add", "block_13_project_BN", "pool"),
     "mobilenet": ("conv_pw_12_relu", "pool"),
     "resnet50": ("conv5_block1_out", "pool"),

@@ -32,6 +32,10 @@ AT_ONCE = 64
 #: Largest replay file; a version must stay under 40 MB.
 LARGEST_REPLAY = 16_000_000
 
+#: Fewest base training faces and faces of the hold-out for which a cut is early enough. Below these
+#: a later one is taken, where activations are smaller.
+FEWEST_FACES, FEWEST_HELD = 1600, 1400
+
 
 @dataclass(frozen=True)
 class Replay:
@@ -109,10 +113,15 @@ def choose_freeze_point(model: keras.Model, architecture: str, faces: int) -> st
     """The earliest freeze point at which `faces` activations fit into `LARGEST_REPLAY` bytes."""
     points = FREEZE_POINTS[architecture]
     for name in points:
-        shape = model.get_layer(name).output.shape[1:]
-        if faces * math.prod(shape) * 2 <= LARGEST_REPLAY:
+        if faces <= room_for(model, name):
             return name
     return points[-1]
+
+
+def room_for(model: keras.Model, freeze_point: str) -> int:
+    """How many activations of a layer fit into `LARGEST_REPLAY` bytes."""
+    numbers: int = math.prod(model.get_layer(freeze_point).output.shape[1:])
+    return LARGEST_REPLAY // (2 * numbers)
 
 
 def activations(frozen: keras.Model, crops: npt.NDArray[np.uint8]) -> Halves:
@@ -153,6 +162,9 @@ def make_replay(
 ) -> Replay:
     """Choose faces, run them through the frozen part and keep the activations.
 
+    Where fewer fit than are asked for, the hold-out gives way first, then the training faces, each
+    down to `FEWEST_HELD` and `FEWEST_FACES`.
+
     Args:
         model: the serving graph.
         train: crops and targets of the base training faces.
@@ -160,11 +172,16 @@ def make_replay(
             a random part of them is kept, in the proportions of life, not balanced.
     """
     crops, targets = train
-    rows = balanced_choice(targets.argmax(axis=1).astype(np.int64), train_faces, seed)
     held_crops, held_targets, accepted = holdout
     usable = np.flatnonzero(accepted.any(axis=1))
-    held = np.random.default_rng(seed).permutation(usable)[:holdout_faces]
-    point = choose_freeze_point(model, architecture, len(rows) + len(held))
+    faces, held_faces = min(train_faces, len(crops)), min(holdout_faces, len(usable))
+    fewest, fewest_held = min(faces, FEWEST_FACES), min(held_faces, FEWEST_HELD)
+    point = choose_freeze_point(model, architecture, fewest + fewest_held)
+    room = room_for(model, point)
+    held_faces = min(held_faces, max(fewest_held, room - faces))
+    faces = min(faces, max(fewest, room - held_faces))
+    rows = balanced_choice(targets.argmax(axis=1).astype(np.int64), faces, seed)
+    held = np.random.default_rng(seed).permutation(usable)[:held_faces]
     frozen, _ = cut(model, point)
     return Replay(
         freeze_point=point,
