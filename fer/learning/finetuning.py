@@ -36,6 +36,7 @@ from fer.learning.knobs import FineTuning
 from fer.learning.replay import Halves, Replay, activations, cut
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Weights = list[npt.NDArray[np.float32]]
 Report = Callable[[int, int], None]
@@ -189,8 +190,10 @@ class Tuner:
         train, held_new = new.take(~held), new.take(held)
         held_replay = rng.random(len(self._replay_targets)) < knobs.held_back
         replay_rows = np.flatnonzero(~held_replay)
-        start = self._with_fitted_domains(train, replay_rows)
-        batches = _Batches(self, train, replay_rows, rng, start)
+        own = softmax(self.logits(train.activations[:, 0]))
+        right = float((own.argmax(axis=1) == train.labels).mean()) if len(train) else 0.0
+        start = self._with_fitted_domains(train, own, right, replay_rows)
+        batches = _Batches(self, train, right, replay_rows, rng, start)
         score = self._scorer(held_new, np.flatnonzero(held_replay))
 
         self.tail.set_weights(start)
@@ -220,17 +223,17 @@ class Tuner:
                 break
         self.tail.set_weights(self.champion)
         if not knobs.interpolate:
-            return Tuned(self._with_shares(best, batches.right), 1.0, tuple(curve))
-        largest = with_doubt(knobs.largest_mix, batches.right)
+            return Tuned(self._with_shares(best, right), 1.0, tuple(curve))
+        largest = with_doubt(knobs.largest_mix, right)
         if has_domains(self.model):
             # The biases are in already; what is left to learn is what the champion cannot read.
-            largest = (1 - batches.right) ** 2
+            largest = (1 - right) ** 2
         mixes = [round(largest * tenth / 10, 3) for tenth in range(11)]
         values = [score(mixed(start, best, mix)) for mix in mixes]
         if curve[0] <= min(values):
             return Tuned(self.champion, 0.0, tuple(curve))
         mix = mixes[int(np.argmin(values))]
-        challenger = self._with_shares(mixed(start, best, mix), batches.right)
+        challenger = self._with_shares(mixed(start, best, mix), right)
         return Tuned(challenger, mix, tuple(curve))
 
     def become(self, tuned: Tuned) -> None:
@@ -256,11 +259,17 @@ class Tuner:
         bias = bias + np.asarray(strength * moved, bias.dtype)
         return with_layers(self.tail, weights, {"logits": [kernel, bias]})
 
-    def _with_fitted_domains(self, new: NewFaces, replay_rows: Ints) -> Weights:
+    def _with_fitted_domains(
+        self, new: NewFaces, own: Doubles, right: float, replay_rows: Ints
+    ) -> Weights:
         """The champion's weights with a gate and biases made for `new`; see `fer.learning.domains`.
 
         They are fitted from nothing each time, so that what one camera asked for goes again where
         later decisions speak against it.
+
+        Args:
+            own: the champion's answers to `new` as probabilities.
+            right: share of them that are right.
         """
         stored, fresh = self.replay.activations[replay_rows], new.activations[:, 0]
         if not (has_domains(self.model) and len(fresh) and len(stored)):
@@ -269,10 +278,8 @@ class Tuner:
         kernel, bias = fit_gate(*moments)
         weights = with_layers(self.tail, self.champion, {GATE: [kernel, bias], BIASES: None})
 
-        answers = softmax(self.logits(fresh))
-        right = float((answers.argmax(axis=1) == new.labels).mean())
         trust = with_doubt(self.knobs.domain_trust, right)
-        targets = trust * self._smoothed(new.targets) + (1 - trust) * answers
+        targets = np.asarray(trust * self._smoothed(new.targets) + (1 - trust) * own, np.float32)
         each = label_chances(new.labels, self.knobs.class_balance)
         chance = self._replay_chance[replay_rows]
         biases = fit_biases(
@@ -315,17 +322,16 @@ class _Batches:
         self,
         tuner: Tuner,
         new: NewFaces,
+        right: float,
         replay_rows: Ints,
         rng: np.random.Generator,
         start: Weights,
     ) -> None:
         knobs = tuner.knobs
         self.rng, self.new = rng, new
-        own = softmax(tuner.logits(new.activations[:, 0]))
-        self.right = float((own.argmax(axis=1) == new.labels).mean()) if len(new) else 0.0
         # What softens a label already knows what is common among visitors.
         own = softmax(tuner.logits(new.activations[:, 0], start))
-        trust = with_doubt(knobs.trust, self.right)
+        trust = with_doubt(knobs.trust, right)
         smooth = tuner._smoothed(new.targets)
         self.targets = np.asarray(trust * smooth + (1 - trust) * own, np.float32)
         self.chance = label_chances(new.labels, knobs.class_balance)
