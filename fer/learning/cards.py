@@ -217,12 +217,13 @@ def _latency(metrics: Mapping[str, Any]) -> Iterator[str]:
     if "loss" not in small:
         yield f"There is no int8 file: {small.get('reason', 'it was not made')}"
         return
-    lost = f"{100 * small['loss']:.2f} points of accuracy"
+    verb = "loses" if small["loss"] >= 0 else "gains"
+    lost = f"{verb} {100 * abs(small['loss']):.2f} points of accuracy"
     names = [key for key in ("ferplus_accuracy", "accuracy") if key in small]
     figures = ", ".join(f"{FIGURES[key]} {small[key]:.3f}" for key in names)
     beside = "is beside it" if small["shipped"] else "was made and is not shipped"
     yield (
-        f"An int8 file, calibrated on {small['calibration']} training crops, {beside}: it loses "
+        f"An int8 file, calibrated on {small['calibration']} training crops, {beside}: it "
         f"{lost} where less than 0.50 may be lost ({figures}; calibration error "
         f"{small['ece']:.3f}), has {small['bytes'] / 1e6:.1f} MB and takes "
         f"{small['milliseconds']:.1f} ms."

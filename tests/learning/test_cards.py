@@ -85,6 +85,8 @@ def test_an_int8_file_that_lost_too_much_is_told_of() -> None:
     lost = {"shipped": False, "loss": 0.0061, "accuracy": 0.7439, "ece": 0.04, "calibration": 300}
     card = make_card(manifest(latency=timed, int8=lost | {"bytes": 3e6, "milliseconds": 0.7}))
     assert "was made and is not shipped: it loses 0.61 points" in card
+    better = lost | {"shipped": True, "loss": -0.0017, "bytes": 3e6, "milliseconds": 0.7}
+    assert "is beside it: it gains 0.17 points" in make_card(manifest(latency=timed, int8=better))
     refused = {"shipped": False, "reason": "The converter refused it."}
     assert "There is no int8 file: The converter refused it." in make_card(
         manifest(latency=timed, int8=refused)
