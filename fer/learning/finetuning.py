@@ -20,11 +20,14 @@ from fer.learning.augmentation import Augmentation, RandomFace
 from fer.learning.chances import label_chances, mixtures, replay_chances, with_doubt
 from fer.learning.domains import (
     BIASES,
+    FITTED,
     GATE,
-    fit_biases,
+    MATRIX,
+    fit_correction,
     fit_gate,
     has_domains,
     layer_weights,
+    matrix_penalty,
     moments_of,
     opened,
     share_biases,
@@ -130,9 +133,9 @@ class Tuner:
         self._replay_chance = replay_chances(replay, knobs.replay_balance)
         for layer in self.tail.layers:
             # Frozen batch norm runs on the champion's moments, in training too.
-            # The gate and its biases are fitted, not stepped.
+            # The gate and what is behind it are fitted, not stepped.
             fixed = isinstance(layer, keras.layers.BatchNormalization)
-            layer.trainable = not (fixed or layer.name in (GATE, BIASES))
+            layer.trainable = not (fixed or layer.name in FITTED)
         alone = sum(bool(layer.trainable_weights) for layer in self.tail.layers) == 1
         self.rate = knobs.head_learning_rate if alone else knobs.learning_rate
         optimizer = keras.optimizers.AdamW(
@@ -262,7 +265,7 @@ class Tuner:
     def _with_fitted_domains(
         self, new: NewFaces, own: Doubles, right: float, replay_rows: Ints
     ) -> Weights:
-        """The champion's weights with a gate and biases made for `new`; see `fer.learning.domains`.
+        """The champion's weights, corrected behind a gate for `new`; see `fer.learning.domains`.
 
         They are fitted from nothing each time, so that what one camera asked for goes again where
         later decisions speak against it.
@@ -276,19 +279,24 @@ class Tuner:
             return self.champion
         moments = [moments_of(each) for each in (fresh, stored)]
         kernel, bias = fit_gate(*moments)
-        weights = with_layers(self.tail, self.champion, {GATE: [kernel, bias], BIASES: None})
+        shut = {GATE: [kernel, bias], BIASES: None, MATRIX: None}
+        weights = with_layers(self.tail, self.champion, shut)
 
         trust = with_doubt(self.knobs.domain_trust, right)
         targets = np.asarray(trust * self._smoothed(new.targets) + (1 - trust) * own, np.float32)
         each = label_chances(new.labels, self.knobs.class_balance)
         chance = self._replay_chance[replay_rows]
-        biases = fit_biases(
+        logits = self.logits(np.concatenate([fresh, stored]), weights)
+        # How well it reads them uncorrected: its own correction, if it has one, goes.
+        read = float((logits[: len(new)].argmax(axis=1) == new.labels).mean())
+        matrix, biases = fit_correction(
             opened(np.concatenate(moments), kernel, bias),
-            self.logits(np.concatenate([fresh, stored]), weights),
+            logits,
             np.concatenate([targets, self._replay_targets[replay_rows]]),
             np.concatenate([each, chance / chance.sum()]) / 2,
+            matrix_penalty(read, len(new)),
         )
-        return with_layers(self.tail, weights, {BIASES: [biases]})
+        return with_layers(self.tail, weights, {BIASES: [biases], MATRIX: [matrix]})
 
     def _smoothed(self, targets: Floats) -> Floats:
         share = self.knobs.smoothing

@@ -26,8 +26,9 @@ class FineTuning:
         trust: weight of the operator's label in a new face's target where the champion is right
             about every new face; its own answer has the rest, which softens a wrong label. The
             less often it is right, the less its answer counts.
-        domains: whether labels get biases for visitors' pictures alone; see `fer.learning.domains`.
-        domain_trust: as `trust`, where these biases are fitted.
+        domains: whether answers are corrected for visitors' pictures alone; see
+            `fer.learning.domains`.
+        domain_trust: as `trust`, where this correction is fitted.
         distillation: weight of the champion's answers in the targets of replayed faces.
         mixtures: activations between two replayed ones, answered by the champion, for each
             replayed one; they make up half of what is replayed. 0: none.
@@ -42,7 +43,7 @@ class FineTuning:
         largest_mix: largest share of the fine-tuned weights where the champion is right about every
             new face: beyond it the base loses faster than new people gain. The less often it is
             right, the nearer to 1: a camera that it cannot read at all asks for a large step.
-            With a domain gate, whose biases win most of it, the square of how often it is wrong.
+            With a domain gate, behind which most of it is won, the square of how often it is wrong.
         shares: how far the shares of the labels among replayed faces are put back to what they are
             with the champion's weights, 0…1: visitors may show other expressions more often than
             base faces do, and what is common there must not change for it. Less where the champion

@@ -1,4 +1,4 @@
-"""Biases for visitors' pictures alone: the gate, its fit, and the graph that has it."""
+"""A correction for visitors' pictures alone: the gate, the fits, and the graph that has them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from fer.learning.architectures import Network, build
 from fer.learning.domains import (
     BIASES,
     GATE,
-    fit_biases,
+    MATRIX,
+    fit_correction,
     fit_gate,
     has_domains,
     layer_weights,
+    log_likely,
+    matrix_penalty,
     moments_of,
     opened,
     with_domains,
@@ -44,8 +47,8 @@ def test_a_closed_gate_changes_no_answer(model: keras.Model, crops: np.ndarray) 
     gated = with_domains(model, FREEZE_POINT)
     np.testing.assert_array_equal(gated.predict(crops, verbose=0), model.predict(crops, verbose=0))
     assert not has_domains(model)
-    # A gate sees a mean and a spread of each of 64 channels; it opens for four biases.
-    assert gated.count_params() == model.count_params() + (2 * 64 + 1) + 4
+    # A gate sees a mean and a spread of each of 64 channels; it opens for four biases and a matrix.
+    assert gated.count_params() == model.count_params() + (2 * 64 + 1) + 4 + 4 * 4
 
 
 def test_a_gate_is_put_in_once_and_outlives_saving(model: keras.Model, tmp_path: Path) -> None:
@@ -53,6 +56,23 @@ def test_a_gate_is_put_in_once_and_outlives_saving(model: keras.Model, tmp_path:
     gated.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
     assert with_domains(loaded, FREEZE_POINT) is loaded
+
+
+def test_a_gate_with_biases_alone_is_kept_and_gets_the_matrix(
+    model: keras.Model, crops: np.ndarray
+) -> None:
+    """As earlier releases made them."""
+    gated = with_domains(model, FREEZE_POINT)
+    gate, biases = gated.get_layer(GATE), gated.get_layer(BIASES)
+    kernel = np.random.default_rng(2).normal(0, 0.5, (128, 1)).astype(np.float32)
+    gate.set_weights([kernel, np.zeros(1, np.float32)])
+    biases.set_weights([np.array([[1, -2, 0.5, 0.5]], np.float32)])
+    answers = keras.layers.Add()([model.outputs[0], biases.output])
+    earlier = keras.Model(gated.inputs[0], answers)
+    now = with_domains(earlier, FREEZE_POINT)
+    assert now.get_layer(MATRIX).count_params() == 16
+    np.testing.assert_array_equal(now.predict(crops, verbose=0), earlier.predict(crops, verbose=0))
+    assert np.ptp(now.predict(crops, verbose=0) - model.predict(crops, verbose=0)) > 0.1
 
 
 def test_where_there_are_no_channels_a_model_stays_as_it_is(model: keras.Model) -> None:
@@ -65,16 +85,19 @@ def test_the_graph_opens_its_gate_as_far_as_the_fit_thought(model: keras.Model) 
     stored = rng.normal(0, 1, (6, *tail.input_shape[1:])).astype(np.float16)
     kernel = rng.normal(0, 0.5, (128, 1)).astype(np.float32)
     bias, biases = np.array([0.3], np.float32), np.array([[1, -2, 0.5, 0.5]], np.float32)
+    matrix = rng.normal(0, 0.5, (4, 4)).astype(np.float32)
     closed = tail.get_weights()
-    changed = with_layers(tail, closed, {GATE: [kernel, bias], BIASES: [biases]})
+    correction = {GATE: [kernel, bias], BIASES: [biases], MATRIX: [matrix]}
+    changed = with_layers(tail, closed, correction)
     before = tail.predict(stored.astype(np.float32), verbose=0)
     tail.set_weights(changed)
     after = tail.predict(stored.astype(np.float32), verbose=0)
-    expected = opened(moments_of(stored), kernel, bias)[:, None] * biases
+    gates = opened(moments_of(stored), kernel, bias)[:, None]
+    expected = gates * (log_likely(before) @ matrix + biases)
     assert np.ptp(expected[:, 0]) > 0.1, "the gate is not as far open for every picture"
     np.testing.assert_allclose(after - before, expected, atol=1e-4)
     np.testing.assert_array_equal(layer_weights(tail, changed, BIASES)[0], biases)
-    emptied = with_layers(tail, changed, {BIASES: None, GATE: None})
+    emptied = with_layers(tail, changed, {BIASES: None, GATE: None, MATRIX: None})
     for found, was in zip(emptied, closed, strict=True):
         np.testing.assert_array_equal(found, was)
 
@@ -98,8 +121,35 @@ def test_biases_of_a_shift_are_found_where_the_gate_is_open() -> None:
     targets = softmax(logits + gates[:, None] * shift).astype(np.float32)
     # Behind the closed gate anything may be wanted: it moves nothing.
     targets[200:] = [1, 0, 0]
-    biases = fit_biases(gates, logits, targets, np.full(400, 1 / 400))
+    matrix, biases = fit_correction(gates, logits, targets, np.full(400, 1 / 400), np.inf)
     np.testing.assert_allclose(biases, shift[None], atol=0.01)
+    np.testing.assert_array_equal(matrix, 0)
+
+
+def test_a_matrix_finds_what_is_taken_for_what_and_a_penalty_holds_it() -> None:
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 2, (2000, 3)).astype(np.float32)
+    gates = np.ones(2000)
+    # What looks like the second label is the first as often as not; no bias could say so.
+    true = np.array([[0, 0, 0], [0.7, -0.7, 0], [0, 0, 0]])
+    true -= true.mean(axis=1, keepdims=True)
+    targets = softmax(logits + log_likely(logits) @ true).astype(np.float32)
+    weights = np.full(2000, 1 / 2000)
+    matrix, biases = fit_correction(gates, logits, targets, weights, 1e-6)
+    found = softmax(logits + log_likely(logits) @ matrix + biases)
+    np.testing.assert_allclose(found, targets, atol=0.02)
+    held, biases = fit_correction(gates, logits, targets, weights, 1e3)
+    assert np.abs(held).max() < 0.01
+    left = np.abs(softmax(logits + log_likely(logits) @ held + biases) - targets).mean()
+    assert left > 5 * np.abs(found - targets).mean()
+
+
+def test_the_better_a_champion_reads_new_faces_the_less_its_answers_are_rearranged() -> None:
+    penalties = [matrix_penalty(right, 320) for right in (0.0, 0.3, 0.5, 0.65, 0.9, 1.0)]
+    assert penalties == sorted(penalties)
+    assert penalties[0] == penalties[1], "below a third it is free already"
+    assert penalties[-1] < np.inf
+    assert matrix_penalty(0.5, 80) == 4 * matrix_penalty(0.5, 320), "few faces say less"
 
 
 def test_faces_that_let_the_gate_open_by_mistake_hold_the_biases_back() -> None:
@@ -109,8 +159,8 @@ def test_faces_that_let_the_gate_open_by_mistake_hold_the_biases_back() -> None:
     targets = softmax(logits).astype(np.float32)
     targets[:200] = softmax(logits[:200] + shift)
     weights = np.full(400, 1 / 400)
-    alike = fit_biases(np.ones(400), logits, targets, weights)
-    apart = fit_biases(np.repeat([1.0, 0.1], 200), logits, targets, weights)
+    _, alike = fit_correction(np.ones(400), logits, targets, weights, np.inf)
+    _, apart = fit_correction(np.repeat([1.0, 0.1], 200), logits, targets, weights, np.inf)
     assert np.abs(alike).max() < 0.6 * np.abs(apart).max()
 
 
