@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import sqlite3
+import time
 import uuid
 from typing import Any
 
@@ -143,9 +144,16 @@ def test_the_id_goes_from_the_answer_to_the_log_to_the_row(
         query = "SELECT request_id FROM samples WHERE id = ?"
         (row,) = database.execute(query, [uuid_text(answer["sample_ids"][0])]).fetchall()
     assert row == (identity,)
-    said = [line["message"] for line in lines(edge) if line.get("request_id") == identity]
-    assert "1 of 1 faces kept" in said
-    assert any(message.startswith("POST ") for message in said)
+
+    def said() -> list[str]:
+        return [line["message"] for line in lines(edge) if line.get("request_id") == identity]
+
+    assert "1 of 1 faces kept" in said()
+    # The line about the request itself is written once the answer is out.
+    latest = time.monotonic() + 10
+    while not any(message.startswith("POST ") for message in said()):
+        assert time.monotonic() < latest, said()
+        time.sleep(0.05)
 
 
 def uuid_text(identifier: str) -> str:
