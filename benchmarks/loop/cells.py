@@ -18,7 +18,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no balance by label": {"class_balance": 0.0},
     "no replay": {"new_share": 1.0},
     "no trust in the champion's answer": {"trust": 1.0},
-    "no biases for visitors": {"domains": False},
+    "no correction for visitors": {"domains": False},
     "no early stopping": {"fewest_rounds": 3},
     "no average over rounds": {"average": 0.0},
     "no shares put back": {"shares": 0.0},

@@ -157,30 +157,24 @@ def fit_correction(
         logits: (n, k), uncorrected.
         targets: (n, k), rows that sum to 1.
         weights: of each face's cross entropy, (n,), that sum to 1.
-        penalty: on the squared matrix, see `matrix_penalty`; infinite for none of it.
+        penalty: on the squared matrix, see `matrix_penalty`.
     """
     count = logits.shape[1]
     likely = log_likely(logits)
-    free = np.isfinite(penalty)
 
     def loss(values: Doubles) -> tuple[float, Doubles]:
-        biases, matrix = values[:count], values[count:].reshape(-1, count)
-        moved = biases + likely @ matrix if free else biases
-        answers = softmax(logits + gates[:, None] * moved)
+        biases, matrix = values[:count], values[count:].reshape(count, count)
+        answers = softmax(logits + gates[:, None] * (biases + likely @ matrix))
         value = -(weights @ (targets * np.log(np.maximum(answers, 1e-12))).sum(axis=1))
-        value += BIAS_PENALTY / 2 * biases @ biases
+        value += BIAS_PENALTY / 2 * biases @ biases + penalty / 2 * (matrix**2).sum()
         slope = (weights * gates)[:, None] * (answers - targets)
-        slopes = [slope.sum(axis=0) + BIAS_PENALTY * biases]
-        if free:
-            value += penalty / 2 * (matrix**2).sum()
-            slopes.append((likely.T @ slope + penalty * matrix).ravel())
-        return value, np.concatenate(slopes)
+        along_matrix = likely.T @ slope + penalty * matrix
+        along_biases = slope.sum(axis=0) + BIAS_PENALTY * biases
+        return value, np.concatenate([along_biases, along_matrix.ravel()])
 
-    start = np.zeros(count * (1 + count) if free else count)
+    start = np.zeros(count * (1 + count))
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x
-    biases, matrix = found[None, :count], np.zeros((count, count))
-    if free:
-        matrix = found[count:].reshape(count, count)
+    biases, matrix = found[None, :count], found[count:].reshape(count, count)
     # What is added to all labels alike changes no answer.
     return (
         np.asarray(matrix - matrix.mean(axis=1, keepdims=True), np.float32),

@@ -229,7 +229,7 @@ class Tuner:
             return Tuned(self._with_shares(best, right), 1.0, tuple(curve))
         largest = with_doubt(knobs.largest_mix, right)
         if has_domains(self.model):
-            # The biases are in already; what is left to learn is what the champion cannot read.
+            # The correction is in already; what is left to learn is what the champion cannot read.
             largest = (1 - right) ** 2
         mixes = [round(largest * tenth / 10, 3) for tenth in range(11)]
         values = [score(mixed(start, best, mix)) for mix in mixes]
@@ -267,7 +267,7 @@ class Tuner:
     ) -> Weights:
         """The champion's weights, corrected behind a gate for `new`; see `fer.learning.domains`.
 
-        They are fitted from nothing each time, so that what one camera asked for goes again where
+        It is fitted from nothing each time, so that what one camera asked for goes again where
         later decisions speak against it.
 
         Args:
