@@ -98,7 +98,7 @@ class BodyLimit:
         headers = Headers(scope=scope)
         announced = headers.get("content-length", "")
         if announced.isdigit() and int(announced) > limit:
-            await self._refuse(scope, receive, send)
+            await self._refuse(scope, receive, send, limit)
             return
         seen = 0
         over = started = False
@@ -127,19 +127,31 @@ class BodyLimit:
         except _TooLong:
             over = True
         if over and not started:
-            await self._refuse(scope, receive, send, more)
+            await self._refuse(scope, receive, send, limit, more)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send, more: bool = True) -> None:
+    async def _refuse(
+        self, scope: Scope, receive: Receive, send: Send, limit: int, more: bool = True
+    ) -> None:
         self.refused("body")
-        texts = Texts(request_language(scope))
-        megabytes = f"{self.picture_bytes / 1_000_000:g}"
-        sentence = texts("error.picture_too_large", limit=megabytes, unit="MB")
+        sentence = self._sentence(scope, limit)
         # Who asks first ("Expect: 100-continue") has not sent the body yet, and need not.
         if more and Headers(scope=scope).get("expect", "").lower() != "100-continue":
             await linger(receive)
         # The rest of the body is not read, so the connection cannot be used again.
         response = PlainTextResponse(sentence, 413, headers={"Connection": "close"})
         await response(scope, receive, send)
+
+    def _sentence(self, scope: Scope, limit: int) -> str:
+        """What was too long, in the words of the route: a picture, a call of the API, any body."""
+        texts = Texts(request_language(scope))
+        if limit == self.picture_bytes + _MULTIPART:
+            megabytes = f"{self.picture_bytes / 1_000_000:g}"
+            return texts("error.picture_too_large", limit=megabytes, unit="MB")
+        size, unit = (limit / 1024, "KiB") if limit < 1_000_000 else (limit / 1_000_000, "MB")
+        sentence = texts("error.body_too_large", limit=f"{size:g}", unit=unit)
+        if "/gradio_api/" in scope["path"]:
+            sentence += " " + texts("error.upload_first")
+        return sentence
 
 
 class _TooLong(Exception):

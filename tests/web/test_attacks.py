@@ -122,6 +122,8 @@ def test_a_data_url_past_the_limit_is_refused(server: Server, mount: str) -> Non
     url = "data:image/png;base64," + base64.b64encode(bytes(2_000_000)).decode()
     answer = run(server, mount, "classify", [{"url": url}, False, None, "largest"])
     assert answer.status_code == 413
+    # Not the limit of a picture: the caller would shrink it to that, and be refused again.
+    assert "256 KiB" in answer.text and "/gradio_api/upload" in answer.text
 
 
 def test_a_short_data_url_is_read(server: Server, face_jpeg: bytes) -> None:
