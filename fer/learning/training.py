@@ -106,12 +106,17 @@ class AveragedAdamW(keras.optimizers.AdamW):
 
     def put_averages(self, variables: Any) -> None:
         """Put the averages in the place of the weights."""
-        super().finalize_variable_values(variables)
+        _copy(self._model_variables_moving_average, variables)
 
     def begin_averages(self, variables: Any) -> None:
         """Let the averages begin at the weights as they are."""
-        for average, variable in zip(self._model_variables_moving_average, variables, strict=True):
-            average.assign(variable)
+        _copy(variables, self._model_variables_moving_average)
+
+
+def _copy(sources: Any, targets: Any) -> None:
+    """Assign values of their own: on JAX two variables that share an array lose it together."""
+    for source, target in zip(sources, targets, strict=True):
+        target.assign(keras.ops.convert_to_numpy(source))
 
 
 @dataclass(frozen=True)
