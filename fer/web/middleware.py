@@ -92,7 +92,7 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         limit = SMALL_BODY
-        if scope["path"].rstrip("/").endswith(self.picture_routes):
+        if self._takes_picture(scope):
             limit = self.picture_bytes + _MULTIPART
         limit = self.larger.get(inner_path(scope), limit)
         headers = Headers(scope=scope)
@@ -141,10 +141,13 @@ class BodyLimit:
         response = PlainTextResponse(sentence, 413, headers={"Connection": "close"})
         await response(scope, receive, send)
 
+    def _takes_picture(self, scope: Scope) -> bool:
+        return bool(scope["path"].rstrip("/").endswith(self.picture_routes))
+
     def _sentence(self, scope: Scope, limit: int) -> str:
         """What was too long, in the words of the route: a picture, a call of the API, any body."""
         texts = Texts(request_language(scope))
-        if limit == self.picture_bytes + _MULTIPART:
+        if self._takes_picture(scope):
             megabytes = f"{self.picture_bytes / 1_000_000:g}"
             return texts("error.picture_too_large", limit=megabytes, unit="MB")
         size, unit = (limit / 1024, "KiB") if limit < 1_000_000 else (limit / 1_000_000, "MB")

@@ -32,7 +32,6 @@ def main(folder: Path) -> None:
         image_size=24,
         crop_size=24,
         grey="yes",
-        epochs=2,
         head_epochs=0,
         batch_size=8,
         learning_rate=3e-3,

@@ -38,12 +38,18 @@ def client() -> TestClient:
 
     @app.post("/take")
     @app.post("/picture")
+    @app.post("/zip")
     async def take(request: Request) -> int:
         return len(await request.body())
 
     app.add_middleware(Pages, dress=lambda text, language: f"{language}:{text}")
     app.add_middleware(ClosedDoors)
-    app.add_middleware(BodyLimit, picture_bytes=1_000_000, picture_routes=("/picture",))
+    app.add_middleware(
+        BodyLimit,
+        picture_bytes=1_000_000,
+        picture_routes=("/picture",),
+        larger={"/zip": 2_000_000},
+    )
     return TestClient(app, follow_redirects=False)
 
 
@@ -131,6 +137,9 @@ def test_bodies_up_to_the_limit_pass(client: TestClient) -> None:
     refused = client.post("/take", content=bytes(SMALL_BODY + 1))
     assert refused.status_code == 413
     assert refused.text == "This request is too long; the limit is 256 KiB."
+    assert client.post("/zip", content=bytes(1_500_000)).json() == 1_500_000
+    refused = client.post("/zip", content=bytes(2_000_001))
+    assert refused.text == "This request is too long; the limit is 2 MB."
     assert client.post("/picture", content=bytes(1_000_000)).json() == 1_000_000
     refused = client.post("/picture", content=bytes(1_100_000), headers={"accept-language": "id"})
     assert refused.status_code == 413
