@@ -15,12 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,12 +27,12 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.loop.cells import read_rows  # noqa: E402
 from benchmarks.loop.people import Face, read_photographs  # noqa: E402
 from benchmarks.loop.report import error  # noqa: E402
+from benchmarks.training_variants import VARIANTS, answers, train  # noqa: E402
 from fer.config import Settings  # noqa: E402
-from fer.learning.architectures import build  # noqa: E402
-from fer.learning.evaluation import evaluate, softmax  # noqa: E402
+from fer.learning.evaluation import evaluate  # noqa: E402
 from fer.learning.recipe import Recipe  # noqa: E402
 from fer.learning.runfolder import Request  # noqa: E402
-from fer.learning.runs import Splits, load_splits, network_of, scorer  # noqa: E402
+from fer.learning.runs import Splits, load_splits  # noqa: E402
 from fer.learning.training import Trainer  # noqa: E402
 from fer.registry import Registry  # noqa: E402
 from fer.vision.recogniser import Recogniser  # noqa: E402
@@ -68,19 +66,25 @@ ROWS: dict[str, dict[str, Any]] = {
     "four fifths votes": {"vote_weight": 0.8},
     "no label smoothing": {"label_smoothing": 0.0},
     "mixup": {"mixup": 0.2},
+    "CutMix": {"cutmix": 1.0},
     "no erasing": {"erase": 0.0},
     "more erasing": {"erase": 0.5},
     "no changes of light": {"brightness": 0.0, "contrast": 0.0, "blur": 0.0, "noise": 0.0},
     "no changes of framing": {"rotation": 0.0, "shift": 0.0, "zoom": 0.0, "stretch": 0.0},
     "no running average": {"average": 0.0},
+    "a constant rate averaged four times as long": {"schedule": "plateau", "average": 0.998},
     "weights of rare labels": {"class_weights": "sqrt"},
-    "96 px": {"image_size": 96},
+    "rare labels drawn more often": {"sampling": "sqrt"},
     "96 px in the last two epochs": {"image_size": 96, "early_size": 64, "early_epochs": 6},
+    "a first stride of 1 at 48 px": {"image_size": 48},
     "twice the epochs": {"epochs": 16},
 }
 
 #: What no knob says.
 NOTHING = "no ImageNet weights"
+
+#: All rows, in the table's order.
+NAMES = tuple(dict.fromkeys([*ROWS, *VARIANTS, NOTHING]))
 
 
 def quarter(splits: Splits, seed: int) -> Splits:
@@ -94,28 +98,13 @@ def quarter(splits: Splits, seed: int) -> Splits:
     return replace(splits, train=splits.train.take(np.sort(np.concatenate(rows)).tolist()))
 
 
-def measure(
-    splits: Splits, faces: list[Face], recipe: Recipe, weights: str | None
-) -> dict[str, float]:
-    """Train once, and measure the best epoch."""
-    keras.utils.clear_session()
+def measure(splits: Splits, faces: list[Face], trainer: Trainer) -> dict[str, float]:
+    """The best epoch's figures."""
     labels = splits.dataset.labels
-    with tempfile.TemporaryDirectory() as folder:
-        network = network_of(recipe, len(labels))
-        trainer = Trainer(network, recipe, Path(folder), weights, say=lambda text: None)
-        trainer.fit(
-            splits.train,
-            splits.targets(splits.train, recipe),
-            splits.validation,
-            scorer(splits),
-        )
-    model = build(network)
-    model.set_weights(trainer.core.get_weights())
     crops = np.stack([face.crop for face in faces if face.crop is not None])
-    answers = softmax(model.predict(crops, batch_size=256, verbose=0))
     truth = np.array([labels.names.index(face.label) for face in faces], np.int64)
     found = np.array([face.crop is not None for face in faces])
-    press = evaluate(labels, truth[found], answers, missed=truth[~found])
+    press = evaluate(labels, truth[found], answers(trainer, crops), missed=truth[~found])
     best = (trainer.progress.history or [])[trainer.progress.best_epoch - 1]
     figures = {name: float(best[name]) for name in ("ferplus_accuracy", "accuracy")}
     return figures | {"press": press["balanced_accuracy"]}
@@ -124,7 +113,7 @@ def measure(
 def table(rows: list[dict[str, Any]]) -> str:
     """A Markdown table; means with standard errors where there are several seeds."""
     lines = ["| recipe | seeds | FER+ | FER2013 | press |", "|---|---|---|---|---|"]
-    for name in [*ROWS, NOTHING]:
+    for name in NAMES:
         group = [row for row in rows if row["name"] == name]
         if not group:
             continue
@@ -146,6 +135,7 @@ def main() -> None:
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--models-dir", type=Path, default=ROOT / "models")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--only", default="", help="rows by name, with commas")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "training_ablation.jsonl")
     arguments = parser.parse_args()
@@ -157,15 +147,16 @@ def main() -> None:
     faces = read_photographs(
         arguments.press, Recogniser(registry, settings), splits.dataset.labels.names
     )
-    chosen = arguments.only.split(",") if arguments.only else [*ROWS, NOTHING]
+    chosen = arguments.only.split(",") if arguments.only else list(NAMES)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for name in chosen:
             if any((row["name"], row["seed"]) == (name, seed) for row in rows):
                 continue
             recipe = Recipe(**BASE | ROWS.get(name, {}) | {"seed": seed})
             weights = None if name == NOTHING else arguments.weights
-            figures = measure(quarter(splits, seed), faces, recipe, weights)
+            part = quarter(splits, seed)
+            figures = measure(part, faces, VARIANTS.get(name, train)(part, recipe, weights))
             rows.append({"name": name, "seed": seed} | figures)
             with arguments.out.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(rows[-1]) + "\n")

@@ -13,7 +13,8 @@ from fer.errors import TrainingError
 ARCHITECTURES = ("mobilenet_v2", "mobilenet", "cnn", "resnet50", "vgg16", "vgg19")
 
 Schedule = Literal["cosine", "plateau"]
-ClassWeights = Literal["none", "sqrt", "balanced"]
+#: How far rare classes are brought up, by weight or by how often they are drawn.
+Balance = Literal["none", "sqrt", "balanced"]
 
 
 def knob(default: Any, meaning: str) -> Any:
@@ -52,7 +53,9 @@ class Recipe:
     vote_weight: float = knob(0.5, "Share of the votes in the targets, where there are votes.")
     teacher_weight: float = knob(0.5, "Share of the teacher in the targets, where there is one.")
     class_weights: str = knob("sqrt", "Weight of rare classes: none, sqrt or balanced.")
+    sampling: str = knob("none", "Draw faces of rare classes more often: none, sqrt or balanced.")
     mixup: float = knob(0.0, "Beta parameter of mixup; 0: none.")
+    cutmix: float = knob(0.0, "Beta parameter of CutMix, instead of mixup; 0: none.")
     average: float = knob(0.998, "Decay of the running average of the weights; 0: none.")
     seed: int = knob(0, "Seed of every random choice.")
     flip: float = knob(1.0, "Mirror faces left and right (0 or 1).")
@@ -74,7 +77,8 @@ class Recipe:
             )
         choices = {
             "schedule": get_args(Schedule),
-            "class_weights": get_args(ClassWeights),
+            "class_weights": get_args(Balance),
+            "sampling": get_args(Balance),
             "grey": ("auto", "yes", "no"),
         }
         for name, allowed in choices.items():
@@ -86,7 +90,7 @@ class Recipe:
         for name in (*shares, "average", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TrainingError(f"{name} must lie in 0…1, got {getattr(self, name)}.")
-        for name in ("epochs", "head_epochs", "early_epochs", "mixup", "patience"):
+        for name in ("epochs", "head_epochs", "early_epochs", "mixup", "cutmix", "patience"):
             if getattr(self, name) < 0:
                 raise TrainingError(f"{name} must not be negative, got {getattr(self, name)}.")
         for name in ("batch_size", "image_size", "learning_rate"):
@@ -94,6 +98,8 @@ class Recipe:
                 raise TrainingError(f"{name} must be positive, got {getattr(self, name)}.")
         if self.early_size and (self.early_size < 32 or self.early_size % 32):
             raise TrainingError(f"early_size must be 0 or a multiple of 32, got {self.early_size}.")
+        if self.mixup and self.cutmix:
+            raise TrainingError("mixup and cutmix are two ways to mix faces: set one of them.")
         if self.early_epochs > self.epochs:
             raise TrainingError("early_epochs are part of epochs, and cannot be more.")
 

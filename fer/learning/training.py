@@ -46,16 +46,20 @@ def soft_targets(
     return np.asarray((1 - weight) * smooth + weight * votes, np.float32)
 
 
+#: Power of a class's share that its weight, or its chance to be drawn, is divided by.
+POWERS = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}
+
+
 def class_weights(targets: Floats, mode: str) -> Floats:
     """Weight of each class, (classes,), averaging 1 over the faces: `none`, `sqrt`, `balanced`."""
     share = targets.mean(axis=0)
-    power = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}[mode]
+    power = POWERS[mode]
     weights = np.where(share > 0, np.maximum(share, 1e-6) ** -power, 0.0)
     return np.asarray(weights / (weights * share).sum(), np.float32)
 
 
 class FaceBatches(keras.utils.PyDataset):
-    """Shuffled batches of crops, targets and weights, mixed up if the recipe says so.
+    """Shuffled batches of crops, targets and weights, drawn and mixed as the recipe says.
 
     The order of an epoch depends on the seed and the epoch alone, so that a resumed training sees
     what an unbroken one would have seen.
@@ -64,10 +68,14 @@ class FaceBatches(keras.utils.PyDataset):
     def __init__(
         self, crops: Crops, targets: Floats, weights: Floats, recipe: Recipe, epoch: int = 0
     ) -> None:
-        super().__init__(workers=1)
+        # With one, TensorFlow tunes how far to read ahead, and `fit` may wait at its end until the
+        # thread that does so wakes: 16 idle seconds were seen after an epoch of 26.
+        super().__init__(workers=2)
         self.crops, self.targets, self.recipe = crops, targets, recipe
         self.face_weights = targets @ weights
         self.epoch = epoch
+        chances = targets @ class_weights(targets, recipe.sampling)
+        self._chances = chances.astype(np.float64) / chances.sum(dtype=np.float64)
         self._shuffle()
 
     def __len__(self) -> int:
@@ -77,17 +85,36 @@ class FaceBatches(keras.utils.PyDataset):
         size = self.recipe.batch_size
         rows = self.order[index * size : (index + 1) * size]
         x, y, w = self.crops[rows], self.targets[rows], self.face_weights[rows]
-        if self.recipe.mixup and len(rows) > 1:
+        if len(rows) > 1 and (self.recipe.mixup or self.recipe.cutmix):
             rng = np.random.default_rng((self.recipe.seed, self.epoch, index))
-            share = rng.beta(self.recipe.mixup, self.recipe.mixup, size=len(rows))
-            share = np.maximum(share, 1 - share).astype(np.float32)
-            other = rng.permutation(len(rows))
-            s = share[:, None, None, None]
-            x = s * x.astype(np.float32) + (1 - s) * x[other].astype(np.float32)
-            y = share[:, None] * y + (1 - share[:, None]) * y[other]
-            w = share * w + (1 - share) * w[other]
+            x, y, w = self._mixed(x, y, w, rng) if self.recipe.mixup else self._cut(x, y, w, rng)
         # One type whether mixed or not: another one would build a second training graph.
         return x.astype(np.float32), y, w
+
+    def _mixed(self, x: Any, y: Floats, w: Floats, rng: np.random.Generator) -> Any:
+        """Each face drawn over another one (mixup, Zhang et al. 2018); its own share is larger."""
+        share = rng.beta(self.recipe.mixup, self.recipe.mixup, size=len(x))
+        share = np.maximum(share, 1 - share).astype(np.float32)
+        other = rng.permutation(len(x))
+        s = share[:, None, None, None]
+        x = s * x.astype(np.float32) + (1 - s) * x[other].astype(np.float32)
+        y = share[:, None] * y + (1 - share[:, None]) * y[other]
+        return x, y, share * w + (1 - share) * w[other]
+
+    def _cut(self, x: Any, y: Floats, w: Floats, rng: np.random.Generator) -> Any:
+        """A rectangle of each face from another one (CutMix, Yun et al. 2019)."""
+        side, other = x.shape[1], rng.permutation(len(x))
+        length = side * np.sqrt(rng.beta(self.recipe.cutmix, self.recipe.cutmix, size=len(x)))
+        centres = rng.uniform(0, side, size=(2, len(x)))
+        first = np.clip(np.round(centres - length / 2), 0, side)[:, :, None]
+        last = np.clip(np.round(centres + length / 2), 0, side)[:, :, None]
+        line = np.arange(side)
+        inside = (line >= first) & (line < last)
+        patch = inside[0][:, :, None] & inside[1][:, None, :]
+        share = 1 - patch.mean(axis=(1, 2), dtype=np.float32)
+        x = np.where(patch[..., None], x[other], x)
+        y = share[:, None] * y + (1 - share[:, None]) * y[other]
+        return x, y, share * w + (1 - share) * w[other]
 
     def on_epoch_end(self) -> None:
         self.epoch += 1
@@ -95,7 +122,11 @@ class FaceBatches(keras.utils.PyDataset):
 
     def _shuffle(self) -> None:
         rng = np.random.default_rng((self.recipe.seed, self.epoch))
-        self.order = rng.permutation(len(self.crops))
+        n = len(self.crops)
+        if self.recipe.sampling == "none":
+            self.order = rng.permutation(n)
+        else:
+            self.order = rng.choice(n, size=n, p=self._chances)
 
 
 class AveragedAdamW(keras.optimizers.AdamW):
@@ -215,7 +246,7 @@ class Trainer:
         augmentation = Augmentation(**{name: getattr(recipe, name) for name in names})
         self.vary = RandomFace(augmentation, network.image_size, network.grey, recipe.seed)
         inputs = keras.Input((network.crop_size, network.crop_size, 3), dtype="float32")
-        self._inputs = inputs
+        self.inputs = inputs
         self.progress = Progress()
         self._saved = dict(np.load(state)) if resumed else {}
         if resumed:
@@ -342,7 +373,7 @@ class Trainer:
 
     def _training_model(self, size: int, optimizer: Any) -> keras.Model:
         self.vary.size = size
-        model = keras.Model(self._inputs, self.core(self.vary(self._inputs)))
+        model = keras.Model(self.inputs, self.core(self.vary(self.inputs)))
         backend = keras.backend.backend()
         model.compile(
             optimizer=optimizer,

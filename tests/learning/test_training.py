@@ -351,6 +351,45 @@ def test_batches_hold_every_face_once_and_mixup_keeps_targets_whole() -> None:
     assert not np.isin(x, np.arange(10)).all()
 
 
+def test_cutmix_takes_a_rectangle_and_as_much_of_the_target() -> None:
+    # A face is filled with its own number, so that each pixel tells where it comes from.
+    crops = np.arange(8, dtype=np.uint8)[:, None, None, None] + np.zeros((8, 12, 12, 3), np.uint8)
+    targets = np.eye(8, dtype=np.float32)
+    recipe = dataclasses.replace(QUICK, batch_size=8, cutmix=1.0)
+    batches = FaceBatches(crops, targets, np.ones(8, np.float32), recipe)
+    x, y, w = batches[0]
+    np.testing.assert_allclose(w, 1, atol=1e-6)
+    cut = 0
+    for own, face, target in zip(batches.order, x[..., 0].astype(int), y, strict=True):
+        shares = np.bincount(face.ravel(), minlength=8) / face.size
+        np.testing.assert_allclose(target, shares, atol=1e-6)
+        other = face != own
+        rows, columns = np.flatnonzero(other.any(axis=1)), np.flatnonzero(other.any(axis=0))
+        assert other.sum() == len(rows) * len(columns)
+        cut += bool(other.any())
+    assert cut >= 4
+
+
+def test_mixup_and_cutmix_together_are_refused() -> None:
+    with pytest.raises(TrainingError, match="set one of them"):
+        Recipe(mixup=0.2, cutmix=1.0)
+
+
+@pytest.mark.parametrize(("mode", "share"), [("none", 0.1), ("sqrt", 0.25), ("balanced", 0.5)])
+def test_rare_classes_are_drawn_as_often_as_asked(mode: str, share: float) -> None:
+    # One face in ten is of the second class. Its chance is its share over the root of it, 0.316,
+    # against 0.949 of the others: a quarter of the draws; balanced, half of them.
+    targets = np.eye(2, dtype=np.float32)[(np.arange(4000) % 10 == 0).astype(int)]
+    crops = np.zeros((4000, 1, 1, 3), np.uint8)
+    recipe = dataclasses.replace(QUICK, sampling=mode)
+    batches = FaceBatches(crops, targets, np.ones(2, np.float32), recipe)
+    assert len(batches.order) == 4000
+    # Four standard errors of 4,000 draws.
+    assert targets[batches.order, 1].mean() == pytest.approx(share, abs=0.032)
+    again = FaceBatches(crops, targets, np.ones(2, np.float32), recipe)
+    assert (batches.order == again.order).all()
+
+
 def test_a_balanced_choice_takes_what_rare_classes_have() -> None:
     labels = np.array([0] * 50 + [1] * 3 + [2] * 50)
     chosen = labels[balanced_choice(labels, 23, seed=0)]
