@@ -26,10 +26,11 @@ from benchmarks.loop.cells import ABLATIONS, read_rows  # noqa: E402
 from benchmarks.loop.people import Face, at_most, read_photographs, split_by_person  # noqa: E402
 from benchmarks.loop.report import error  # noqa: E402
 from fer.config import Settings  # noqa: E402
-from fer.learning.finetuning import NewFaces, Tuned, Tuner, averaged  # noqa: E402
+from fer.learning.finetuning import Tuned, Tuner, averaged  # noqa: E402
 from fer.learning.gate import folds_by_group  # noqa: E402
 from fer.learning.knobs import FineTuning  # noqa: E402
 from fer.learning.material import Champion, open_champion  # noqa: E402
+from fer.learning.newfaces import NewFaces  # noqa: E402
 from fer.learning.replay import activations  # noqa: E402
 from fer.learning.retraining import FOLDS  # noqa: E402
 from fer.registry import Registry  # noqa: E402

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from fer.collection.training_data import Reviewed, still_there
 from fer.errors import DamagedModelError, RetrainingError
-from fer.learning.finetuning import NewFaces, Tuner
+from fer.learning.finetuning import Tuner
 from fer.learning.job import Workplace
+from fer.learning.newfaces import NewFaces
 from fer.learning.replay import Replay, load_replay
 from fer.learning.selection import Selection, read_crops, target_of
 from fer.manifest import Manifest

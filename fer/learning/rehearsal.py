@@ -15,10 +15,10 @@ from fer.learning.assessment import in_model_order
 from fer.learning.augmentation import Augmentation
 from fer.learning.datasets import assign_splits, load_faces, open_dataset
 from fer.learning.evaluation import softmax
-from fer.learning.finetuning import varied_activations
 from fer.learning.job import Workplace
 from fer.learning.layouts import TRAIN
 from fer.learning.material import Champion
+from fer.learning.newfaces import varied_activations
 from fer.learning.replay import Replay, balanced_choice, cut
 
 #: Pictures that are rehearsed on; activations of twice as many are held in memory.

@@ -25,8 +25,9 @@ from fer.learning.domains import (
     with_layers,
 )
 from fer.learning.evaluation import softmax
-from fer.learning.finetuning import NewFaces, Tuner
+from fer.learning.finetuning import Tuner
 from fer.learning.knobs import FineTuning
+from fer.learning.newfaces import NewFaces
 from fer.learning.replay import Replay, cut, frozen_digest
 
 FREEZE_POINT = "block_9_add"
