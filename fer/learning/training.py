@@ -87,22 +87,22 @@ class FaceBatches(keras.utils.PyDataset):
         x, y, w = self.crops[rows], self.targets[rows], self.face_weights[rows]
         if len(rows) > 1 and (self.recipe.mixup or self.recipe.cutmix):
             rng = np.random.default_rng((self.recipe.seed, self.epoch, index))
-            x, y, w = self._mixed(x, y, w, rng) if self.recipe.mixup else self._cut(x, y, w, rng)
+            x, other, share = self._mixed(x, rng) if self.recipe.mixup else self._cut(x, rng)
+            y = share[:, None] * y + (1 - share[:, None]) * y[other]
+            w = share * w + (1 - share) * w[other]
         # One type whether mixed or not: another one would build a second training graph.
         return x.astype(np.float32), y, w
 
-    def _mixed(self, x: Any, y: Floats, w: Floats, rng: np.random.Generator) -> Any:
-        """Each face drawn over another one (mixup, Zhang et al. 2018); its own share is larger."""
+    def _mixed(self, x: Any, rng: np.random.Generator) -> tuple[Any, Any, Any]:
+        """Each face over another (mixup, Zhang et al. 2018), which one, and the share it keeps."""
         share = rng.beta(self.recipe.mixup, self.recipe.mixup, size=len(x))
         share = np.maximum(share, 1 - share).astype(np.float32)
         other = rng.permutation(len(x))
         s = share[:, None, None, None]
-        x = s * x.astype(np.float32) + (1 - s) * x[other].astype(np.float32)
-        y = share[:, None] * y + (1 - share[:, None]) * y[other]
-        return x, y, share * w + (1 - share) * w[other]
+        return s * x.astype(np.float32) + (1 - s) * x[other].astype(np.float32), other, share
 
-    def _cut(self, x: Any, y: Floats, w: Floats, rng: np.random.Generator) -> Any:
-        """A rectangle of each face from another one (CutMix, Yun et al. 2019)."""
+    def _cut(self, x: Any, rng: np.random.Generator) -> tuple[Any, Any, Any]:
+        """A rectangle of each face from another (CutMix, Yun et al. 2019); the same three."""
         side, other = x.shape[1], rng.permutation(len(x))
         length = side * np.sqrt(rng.beta(self.recipe.cutmix, self.recipe.cutmix, size=len(x)))
         centres = rng.uniform(0, side, size=(2, len(x)))
@@ -112,9 +112,7 @@ class FaceBatches(keras.utils.PyDataset):
         inside = (line >= first) & (line < last)
         patch = inside[0][:, :, None] & inside[1][:, None, :]
         share = 1 - patch.mean(axis=(1, 2), dtype=np.float32)
-        x = np.where(patch[..., None], x[other], x)
-        y = share[:, None] * y + (1 - share[:, None]) * y[other]
-        return x, y, share * w + (1 - share) * w[other]
+        return np.where(patch[..., None], x[other], x), other, share
 
     def on_epoch_end(self) -> None:
         self.epoch += 1
