@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from fer import __version__
 from fer.learning.architectures import Network, build
+from fer.learning.batches import soft_targets
 from fer.learning.cards import NOT_FOR, make_card
 from fer.learning.datasets import (
     Dataset,
@@ -42,7 +43,7 @@ from fer.learning.replay import make_replay
 from fer.learning.runfolder import RESULT_FILE, TEACHER_FILE, Request, open_request, read_run
 from fer.learning.teaching import checked_teachers, taught, teacher_answers
 from fer.learning.tracking import open_tracker
-from fer.learning.training import Trainer, soft_targets
+from fer.learning.training import Trainer
 from fer.learning.tuning import TUNING_FILE, search
 from fer.learning.versions import VersionFolder
 from fer.manifest import DataSource, Manifest

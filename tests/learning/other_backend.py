@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fer.learning.architectures import Network
+from fer.learning.batches import soft_targets
 from fer.learning.datasets import FaceArrays
 from fer.learning.recipe import Recipe
-from fer.learning.training import Trainer, soft_targets
+from fer.learning.training import Trainer
 from tests.learning.conftest import draw
 
 

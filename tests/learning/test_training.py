@@ -22,7 +22,6 @@ from fer.learning.recipe import Recipe
 from fer.learning.replay import balanced_choice, cut, load_replay
 from fer.learning.runfolder import Request, keep_checkpoint, resumable, start_run
 from fer.learning.runs import run_training
-from fer.learning.training import FaceBatches, class_weights, soft_targets
 from fer.registry import CARD_FILE, KERAS_FILE, LITERT_FILE, REPLAY_FILE, Registry
 from fer.vision.classifier import Classifier
 from tests.learning.conftest import LABELS, draw
@@ -320,74 +319,6 @@ def test_the_mirror_mirrors() -> None:
     assert (as_it_was ^ mirrored).all()
     # Half of them; 64 coins fall outside 16…48 once in 50,000 times.
     assert 16 <= mirrored.sum() <= 48
-
-
-def test_targets_mix_votes_with_smoothed_labels() -> None:
-    recipe = Recipe(label_smoothing=0.3, vote_weight=0.5)
-    votes = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]], np.float32)
-    targets = soft_targets(np.array([0, 2]), 3, recipe, votes)
-    # Smoothed: 0.8 for the label, 0.1 for each other; a picture without votes keeps that.
-    np.testing.assert_allclose(targets, [[0.4, 0.55, 0.05], [0.1, 0.1, 0.8]], atol=1e-6)
-
-
-def test_rare_classes_weigh_more_and_faces_weigh_one_on_average() -> None:
-    targets = np.eye(2, dtype=np.float32)[[0, 0, 0, 1]]
-    for mode, ratio in (("none", 1.0), ("sqrt", 3**0.5), ("balanced", 3.0)):
-        weights = class_weights(targets, mode)
-        assert weights[1] / weights[0] == pytest.approx(ratio)
-        assert (targets @ weights).mean() == pytest.approx(1.0)
-
-
-def test_batches_hold_every_face_once_and_mixup_keeps_targets_whole() -> None:
-    crops = np.arange(10, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
-    targets = np.eye(2, dtype=np.float32)[np.arange(10) % 2]
-    ones = np.ones(2, np.float32)
-    batches = FaceBatches(crops, targets, ones, dataclasses.replace(QUICK, batch_size=4))
-    seen = np.concatenate([batches[i][0][:, 0, 0, 0] for i in range(len(batches))])
-    assert sorted(seen) == list(range(10))
-    mixed = FaceBatches(crops, targets, ones, dataclasses.replace(QUICK, mixup=0.4))
-    x, y, _ = mixed[0]
-    np.testing.assert_allclose(y.sum(axis=1), 1, atol=1e-6)
-    assert not np.isin(x, np.arange(10)).all()
-
-
-def test_cutmix_takes_a_rectangle_and_as_much_of_the_target() -> None:
-    # A face is filled with its own number, so that each pixel tells where it comes from.
-    crops = np.arange(8, dtype=np.uint8)[:, None, None, None] + np.zeros((8, 12, 12, 3), np.uint8)
-    targets = np.eye(8, dtype=np.float32)
-    recipe = dataclasses.replace(QUICK, batch_size=8, cutmix=1.0)
-    batches = FaceBatches(crops, targets, np.ones(8, np.float32), recipe)
-    x, y, w = batches[0]
-    np.testing.assert_allclose(w, 1, atol=1e-6)
-    cut = 0
-    for own, face, target in zip(batches.order, x[..., 0].astype(int), y, strict=True):
-        shares = np.bincount(face.ravel(), minlength=8) / face.size
-        np.testing.assert_allclose(target, shares, atol=1e-6)
-        other = face != own
-        rows, columns = np.flatnonzero(other.any(axis=1)), np.flatnonzero(other.any(axis=0))
-        assert other.sum() == len(rows) * len(columns)
-        cut += bool(other.any())
-    assert cut >= 4
-
-
-def test_mixup_and_cutmix_together_are_refused() -> None:
-    with pytest.raises(TrainingError, match="set one of them"):
-        Recipe(mixup=0.2, cutmix=1.0)
-
-
-@pytest.mark.parametrize(("mode", "share"), [("none", 0.1), ("sqrt", 0.25), ("balanced", 0.5)])
-def test_rare_classes_are_drawn_as_often_as_asked(mode: str, share: float) -> None:
-    # One face in ten is of the second class. Its chance is its share over the root of it, 0.316,
-    # against 0.949 of the others: a quarter of the draws; balanced, half of them.
-    targets = np.eye(2, dtype=np.float32)[(np.arange(4000) % 10 == 0).astype(int)]
-    crops = np.zeros((4000, 1, 1, 3), np.uint8)
-    recipe = dataclasses.replace(QUICK, sampling=mode)
-    batches = FaceBatches(crops, targets, np.ones(2, np.float32), recipe)
-    assert len(batches.order) == 4000
-    # Four standard errors of 4,000 draws.
-    assert targets[batches.order, 1].mean() == pytest.approx(share, abs=0.032)
-    again = FaceBatches(crops, targets, np.ones(2, np.float32), recipe)
-    assert (batches.order == again.order).all()
 
 
 def test_a_balanced_choice_takes_what_rare_classes_have() -> None:
