@@ -41,14 +41,14 @@ GATE, BIASES, MATRIX = "domain_gate", "domain_biases", "domain_matrix"
 FITTED = (GATE, BIASES, MATRIX)
 
 #: Inverse strength of the gate's regularisation, on standardised moments. A stricter gate costs
-#: the base less and lets fewer visitors pass: docs/learning.md has the figures.
+#: the base less and lets fewer visitors pass: docs/learning_trials.md has the figures.
 GATE_STRENGTH = 0.1
 
 #: Penalty on squared biases: only what no face speaks for is held by it.
 BIAS_PENALTY = 1e-5
 
 #: Penalty on the squared matrix, times faces, of a champion that is right about every second one.
-#: docs/learning.md has the figures.
+#: docs/learning_trials.md has the figures.
 MATRIX_PENALTY = 140.0
 
 #: Added to a probability before its logarithm is taken: below it none is told from another.
