@@ -54,9 +54,7 @@ class FaceBatches(keras.utils.PyDataset):
     what an unbroken one would have seen.
     """
 
-    def __init__(
-        self, crops: Crops, targets: Floats, weights: Floats, recipe: Recipe, epoch: int = 0
-    ) -> None:
+    def __init__(self, crops: Crops, targets: Floats, weights: Floats, recipe: Recipe) -> None:
         # With one, TensorFlow tunes how far to read ahead, and `fit` may wait at its end until the
         # thread that does so wakes: 16 idle seconds were seen after an epoch of 26.
         super().__init__(workers=2)
@@ -64,7 +62,7 @@ class FaceBatches(keras.utils.PyDataset):
         self.face_weights = targets @ weights
         chances = targets @ class_weights(targets, recipe.sampling)
         self._chances = chances.astype(np.float64) / chances.sum(dtype=np.float64)
-        self.begin(epoch)
+        self.begin(0)
 
     def __len__(self) -> int:
         return math.ceil(len(self.crops) / self.recipe.batch_size)
@@ -101,9 +99,6 @@ class FaceBatches(keras.utils.PyDataset):
         patch = inside[0][:, :, None] & inside[1][:, None, :]
         share = 1 - patch.mean(axis=(1, 2), dtype=np.float32)
         return np.where(patch[..., None], x[other], x), other, share
-
-    def on_epoch_end(self) -> None:
-        self.begin(self.epoch + 1)
 
     def begin(self, epoch: int) -> None:
         """Draw the order of an epoch, counted from 0."""

@@ -182,7 +182,7 @@ class Trainer:
         score: Scorer,
     ) -> None:
         self._set_trainable(stage.name)
-        batches = FaceBatches(train.crops, targets, weights, self.recipe, self.progress.epoch)
+        batches = FaceBatches(train.crops, targets, weights, self.recipe)
         optimizer = self._optimizer(stage, len(batches))
         optimizer.build(self.core.trainable_variables)
         self._load("optimizer", optimizer.variables)
