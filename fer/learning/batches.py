@@ -62,7 +62,7 @@ class FaceBatches(keras.utils.PyDataset):
         self.face_weights = targets @ weights
         chances = targets @ class_weights(targets, recipe.sampling)
         self._chances = chances.astype(np.float64) / chances.sum(dtype=np.float64)
-        self.begin(0)
+        self.begin(1)
 
     def __len__(self) -> int:
         return math.ceil(len(self.crops) / self.recipe.batch_size)
@@ -101,7 +101,7 @@ class FaceBatches(keras.utils.PyDataset):
         return np.where(patch[..., None], x[other], x), other, share
 
     def begin(self, epoch: int) -> None:
-        """Draw the order of an epoch, counted from 0."""
+        """Draw the order of an epoch, counted from 1 within its stage."""
         self.epoch = epoch
         rng = np.random.default_rng((self.recipe.seed, epoch))
         n = len(self.crops)

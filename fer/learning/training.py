@@ -199,7 +199,7 @@ class Trainer:
                 model = self._training_model(size, optimizer)
             assert model is not None  # noqa: S101 - the first epoch always has a size
             started = time.monotonic()
-            batches.begin(epoch)
+            batches.begin(epoch + 1)
             fitted = model.fit(
                 batches,
                 initial_epoch=epoch,
