@@ -112,7 +112,7 @@ class Tuner:
         stacked = varied_activations(
             self.frozen, crops, knobs.copies, augmentation, knobs.seed, report
         )
-        return NewFaces(stacked, targets, labels, groups)
+        return NewFaces(stacked, targets, labels, groups, np.unique(labels))
 
     def logits(self, inputs: Halves, weights: Weights | None = None) -> Floats:
         """Answers of the tail with `weights`, or with the champion's."""
@@ -230,7 +230,7 @@ class Tuner:
         weights = with_layers(self.tail, self.champion, shut)
 
         trust = with_doubt(self.knobs.domain_trust, right)
-        targets = np.asarray(trust * self._smoothed(new.targets) + (1 - trust) * own, np.float32)
+        targets = new.wanted(own, trust, self.knobs.smoothing)
         each = label_chances(new.labels, self.knobs.class_balance)
         chance = self._replay_chance[replay_rows]
         logits = self.logits(np.concatenate([fresh, stored]), weights)
@@ -244,10 +244,6 @@ class Tuner:
             matrix_penalty(read, len(new)),
         )
         return with_layers(self.tail, weights, {BIASES: [biases], MATRIX: [matrix]})
-
-    def _smoothed(self, targets: Floats) -> Floats:
-        share = self.knobs.smoothing
-        return np.asarray((1 - share) * targets + share / targets.shape[1], np.float32)
 
     def _distilled(self, replay: Replay) -> Floats:
         share = self.knobs.distillation
@@ -287,8 +283,7 @@ class _Batches:
         # What softens a label already knows what is common among visitors.
         own = softmax(tuner.logits(new.activations[:, 0], start))
         trust = with_doubt(knobs.trust, right)
-        smooth = tuner._smoothed(new.targets)
-        self.targets = np.asarray(trust * smooth + (1 - trust) * own, np.float32)
+        self.targets = new.wanted(own, trust, knobs.smoothing)
         self.chance = label_chances(new.labels, knobs.class_balance)
         old = tuner._replay_chance[replay_rows]
         old = old / old.sum()

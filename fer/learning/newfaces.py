@@ -7,7 +7,7 @@ float32 (n, k), rows that sum to 1; labels int64 (n,), positions in the label se
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import keras
 import numpy as np
@@ -30,21 +30,52 @@ class NewFaces:
         targets: opinions on each face as probabilities.
         labels: the label that counts.
         groups: which visitor's session each belongs to, any integers.
+        named: labels that operators named, also on faces that were left out here since their
+            label has too few; any order.
     """
 
     activations: Halves
     targets: Floats
     labels: Ints
     groups: Ints
+    named: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> NewFaces:
         """The faces of some rows."""
-        return NewFaces(
-            self.activations[rows], self.targets[rows], self.labels[rows], self.groups[rows]
+        return replace(
+            self,
+            activations=self.activations[rows],
+            targets=self.targets[rows],
+            labels=self.labels[rows],
+            groups=self.groups[rows],
         )
+
+    def wanted(self, own: npt.NDArray[np.float64], trust: float, smoothing: float) -> Floats:
+        """Targets (n, k) to learn: operators' opinions, softened by the champion's own answers.
+
+        A label that operators named, though on no face here, stays as likely for each face as the
+        champion finds it. The queue shows first what the champion is least sure of, so a label that
+        it reads well is rare among reviewed faces, and need not be so among visitors: called
+        absent, it would be unlearned.
+
+        Args:
+            own: the champion's answers as probabilities, (n, k).
+            trust: weight of the opinions, 0…1.
+            smoothing: probability that an opinion spreads over all labels.
+        """
+        k = self.targets.shape[1]
+        smooth = (1 - smoothing) * self.targets + smoothing / k
+        soft = trust * smooth + (1 - trust) * own
+        held = np.zeros(k, bool)
+        held[self.named] = True
+        held[self.labels] = False
+        kept = own * held
+        rest = soft * ~held
+        rest *= (1 - kept.sum(axis=1, keepdims=True)) / rest.sum(axis=1, keepdims=True)
+        return np.asarray(kept + rest, np.float32)
 
 
 def varied_activations(

@@ -205,3 +205,32 @@ def test_a_fine_tuning_learns_what_is_common_among_visitors_and_keeps_the_base()
         tuner.become(tuned)
         model = tuner.model
     assert sum(layer.name == GATE for layer in model.layers) == 1
+
+
+def test_a_label_with_too_few_decisions_to_be_trained_is_not_made_rarer() -> None:
+    """The queue shows least of what a champion reads well, and visitors may show it often."""
+    rng = np.random.default_rng(8)
+    logits = rng.normal(0, 1, (300, 3)).astype(np.float32)
+    own, labels = softmax(logits), np.arange(300) % 2
+    targets, gates = np.eye(3, dtype=np.float32)[labels], np.ones(300)
+    activations, weights = np.zeros((300, 1, 1), np.float16), np.full(300, 1 / 300)
+    likely = []
+    for named in ([0, 1], [0, 1, 2]):
+        new = NewFaces(activations, targets, labels, np.arange(300), np.array(named))
+        wanted = new.wanted(own, 0.8, 0.1)
+        matrix, biases = fit_correction(gates, logits, wanted, weights, HELD)
+        corrected = softmax(logits + log_likely(logits) @ matrix + biases)
+        likely.append(corrected[:, 2].mean() / own[:, 2].mean())
+    assert likely[0] < 0.5, "a label that nobody named becomes rare"
+    assert likely[1] == pytest.approx(1, abs=0.01)
+
+
+def test_new_faces_tell_which_labels_operators_named(model: keras.Model, crops: np.ndarray) -> None:
+    frozen, _ = cut(model, FREEZE_POINT)
+    stored = np.zeros((4, 4, 4, 64), np.float16), np.eye(4, dtype=np.float32)
+    replay = Replay(FREEZE_POINT, frozen_digest(frozen), *stored, *stored, stored[1] > 0)
+    tuner = Tuner(model, replay, FineTuning(copies=0))
+    labels = np.array([0, 0, 1, 1, 3, 1])
+    new = tuner.new_faces(crops, np.eye(4, dtype=np.float32)[labels], labels, np.arange(6))
+    # One face of the last label is too few to train on: it is left out, and not forgotten.
+    assert new.take(labels != 3).named.tolist() == [0, 1, 3]
