@@ -107,7 +107,8 @@ def plot(rows: Sequence[Row], path: Path) -> None:
                         label=f"{who}, {order} order",
                     )
         axis.set(xlabel="corrections", ylabel="points won", title=title)
-    axes[0].legend(frameon=False, fontsize=8)
+    lines, names = axes[0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
