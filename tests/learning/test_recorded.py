@@ -58,6 +58,6 @@ def test_the_recorded_recipe_gives_the_recorded_result(
     assert tuned == pytest.approx(recorded["val_loss"][1:], rel=0.4)
     assert tuned == sorted(tuned, reverse=True)
     for name in ("accuracy", "ferplus_accuracy"):
-        # Of 180 faces: two standard errors of a difference, since moments as young as that leave
-        # little in common. 0.073 lay between one thread and two of the same processor.
-        assert figures[name] == pytest.approx(recorded[name], abs=0.1), name
+        # The same moments: 0.62, 0.54 and 0.51 by the votes were seen on two processors, with one
+        # thread and two, while each epoch's loss agreed within 0.5 %. The head alone reads 0.37.
+        assert figures[name] == pytest.approx(recorded[name], abs=0.15), name
