@@ -7,7 +7,7 @@ float32 (n, k), rows that sum to 1; labels int64 (n,), positions in the label se
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -38,7 +38,7 @@ class NewFaces:
     targets: Floats
     labels: Ints
     groups: Ints
-    named: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    named: Ints
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -187,7 +187,7 @@ def test_a_fine_tuning_learns_what_is_common_among_visitors_and_keeps_the_base()
     shown = (named + 1) % 3
     labels = np.full(40, shown)
     targets = np.eye(3, dtype=np.float32)[labels]
-    new = NewFaces(faces(40, 0.6)[:, None], targets, labels, np.arange(40))
+    new = NewFaces(faces(40, 0.6)[:, None], targets, labels, np.arange(40), np.unique(labels))
     knobs = FineTuning(rounds=1, steps=1, fewest_rounds=1)
 
     for _ in range(2):  # The second time from a champion that has a gate already.

@@ -57,7 +57,8 @@ def test_the_recorded_recipe_gives_the_recorded_result(
     # 17 to 26 % apart between two processors on which the losses above agree within 1.1 %.
     assert tuned == pytest.approx(recorded["val_loss"][1:], rel=0.4)
     assert tuned == sorted(tuned, reverse=True)
-    for name in ("accuracy", "ferplus_accuracy"):
-        # The same moments: 0.62, 0.54 and 0.51 by the votes were seen on two processors, with one
-        # thread and two, while each epoch's loss agreed within 0.5 %. The head alone reads 0.37.
-        assert figures[name] == pytest.approx(recorded[name], abs=0.15), name
+    # The same moments: 0.62, 0.54 and 0.51 by the votes, 0.38, 0.34 and 0.33 by the labels came
+    # from two processors, with one thread and two, while each epoch's loss agreed within 0.5 %.
+    # What passes lies above the head alone, which reads 0.37 and 0.25.
+    for name, apart in (("accuracy", 0.1), ("ferplus_accuracy", 0.15)):
+        assert figures[name] == pytest.approx(recorded[name], abs=apart), name
